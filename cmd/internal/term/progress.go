@@ -1,0 +1,217 @@
+package term
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/charmbracelet/lipgloss"
+	"github.com/charmbracelet/x/ansi"
+)
+
+const (
+	quietStart    = time.Second            // work that is done by then needs no progress
+	redrawEvery   = 100 * time.Millisecond // a bar on a terminal
+	reportEvery   = 10 * time.Second       // lines elsewhere
+	barColumns    = 24                     // of the bar itself
+	minBarColumns = 60                     // narrower terminals get the text alone
+)
+
+// Progress is a piece of work that takes a while. Its methods may be called from any goroutine.
+type Progress struct {
+	term   *Terminal
+	title  string
+	unit   string
+	total  int64
+	done   int64
+	detail string
+	start  time.Time
+	last   time.Time
+	drawn  bool // stands on the terminal's last line now
+	shown  bool // was shown at all
+}
+
+// progressEvent is the JSON form of a state of the work.
+type progressEvent struct {
+	Task    string  `json:"task"`
+	Done    int64   `json:"done"`
+	Total   int64   `json:"total,omitempty"`
+	Unit    string  `json:"unit,omitempty"`
+	Detail  string  `json:"detail,omitempty"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Progress starts to show a piece of work: total of unit, 0 where that is not known. Nothing is
+// shown during its first second. A terminal gets a bar, a pipe a line now and then, JSON an event.
+func (t *Terminal) Progress(title string, total int64, unit string) *Progress {
+	p := &Progress{term: t, title: title, unit: unit, total: total, start: time.Now()}
+	p.last = p.start
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.bar == nil {
+		t.bar = p
+	}
+	return p
+}
+
+// Set tells how much is done.
+func (p *Progress) Set(done int64) { p.update(func() { p.done = done }) }
+
+// Add tells how much more is done.
+func (p *Progress) Add(n int64) { p.update(func() { p.done += n }) }
+
+// Detail sets the text behind the numbers.
+func (p *Progress) Detail(text string) { p.update(func() { p.detail = text }) }
+
+// Write counts bytes, so that a Progress may stand behind an io.TeeReader.
+func (p *Progress) Write(b []byte) (int, error) {
+	p.Add(int64(len(b)))
+	return len(b), nil
+}
+
+// Done ends the work; a bar is taken away, what a pipe or JSON saw is closed by a last line.
+func (p *Progress) Done() {
+	t := p.term
+	t.mu.Lock()
+	if t.bar == p {
+		t.clearBar()
+		t.bar = nil
+	}
+	shown, line := p.shown && !t.err.tty, p.line()
+	t.mu.Unlock()
+	if shown && !t.json {
+		t.Notef("%s", line)
+	} else if shown {
+		t.event(map[string]any{"progress": p.state()})
+	}
+}
+
+func (p *Progress) state() progressEvent {
+	return progressEvent{p.title, p.done, p.total, p.unit, p.detail, time.Since(p.start).Seconds()}
+}
+
+func (p *Progress) update(change func()) {
+	t := p.term
+	t.mu.Lock()
+	change()
+	now := time.Now()
+	every := reportEvery
+	if t.err.tty && !t.json {
+		every = redrawEvery
+	}
+	if t.quiet || now.Sub(p.start) < quietStart || (p.shown && now.Sub(p.last) < every) {
+		t.mu.Unlock()
+		return
+	}
+	p.last, p.shown = now, true
+	if t.err.tty && !t.json {
+		p.draw()
+		t.mu.Unlock()
+		return
+	}
+	line, state := p.line(), p.state()
+	t.mu.Unlock()
+	if t.json {
+		t.event(map[string]any{"progress": state})
+	} else {
+		t.Notef("%s", line)
+	}
+}
+
+// draw puts the bar on the last line; the terminal's lock is held.
+func (p *Progress) draw() {
+	t := p.term
+	if t.bar == nil {
+		t.bar = p
+	}
+	if t.bar != p {
+		return // one bar at a time: the one that came first
+	}
+	width, text := t.widthOf(t.err)-1, p.line()
+	if p.total > 0 && width >= minBarColumns {
+		text = t.barOf(float64(p.done)/float64(p.total)) + " " + text
+	}
+	_, _ = io.WriteString(t.err, "\r\x1b[K"+ansi.Truncate(text, width, "…")) // redrawn soon
+	p.drawn = true
+}
+
+// barOf draws a share of the work. Bubbles' progress bar would do, but its package asks the
+// terminal for its colors at every start of the program, which costs time and can hang.
+func (t *Terminal) barOf(share float64) string {
+	full := int(min(1, max(0, share))*barColumns + 0.5)
+	done := t.errStyle().Foreground(lipgloss.Color("4")).Render(strings.Repeat("█", full))
+	return fmt.Sprintf("%s%s %3.0f%%", done, strings.Repeat("░", barColumns-full), 100*min(1, share))
+}
+
+// line is the state in words: title, count, rate, time left, detail.
+func (p *Progress) line() string {
+	elapsed := time.Since(p.start)
+	parts := []string{p.title + ":"}
+	if p.total > 0 {
+		parts = append(parts, fmt.Sprintf("%s/%s %s", amount(p.done, p.unit), amount(p.total, p.unit), unitName(p.unit)))
+	} else {
+		parts = append(parts, amount(p.done, p.unit)+" "+unitName(p.unit))
+	}
+	if rate := float64(p.done) / elapsed.Seconds(); rate > 0 {
+		parts = append(parts, fmt.Sprintf("%s/s", amount(int64(rate), p.unit)))
+		if left := p.total - p.done; left > 0 {
+			parts = append(parts, "eta "+Duration(time.Duration(float64(left)/rate*float64(time.Second))))
+		}
+	}
+	if p.detail != "" {
+		parts = append(parts, Clean(p.detail))
+	}
+	return strings.Join(strings.Fields(strings.Join(parts, " ")), " ")
+}
+
+// Bytes is the unit whose amounts are shown in MB and the like.
+const Bytes = "B"
+
+func amount(n int64, unit string) string {
+	if unit == Bytes {
+		return Size(n)
+	}
+	return fmt.Sprint(n)
+}
+
+func unitName(unit string) string {
+	if unit == Bytes {
+		return ""
+	}
+	return unit
+}
+
+// Size shows a number of bytes in three digits: 1.2 MB.
+func Size(n int64) string {
+	const step = 1000
+	if n < step {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, units := float64(n), []string{"kB", "MB", "GB", "TB"}
+	unit := ""
+	for _, unit = range units {
+		value /= step
+		if value < step-0.5 {
+			break
+		}
+	}
+	if value < 9.95 {
+		return fmt.Sprintf("%.1f %s", value, unit)
+	}
+	return fmt.Sprintf("%.0f %s", value, unit)
+}
+
+// Duration shows a time in the two units that matter: 3.2s, 4m10s, 2h05m.
+func Duration(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.0fs", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	default:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+}

@@ -27,7 +27,8 @@ type App struct {
 	Settings settings.Settings // valid once a command runs
 	Log      *slog.Logger      // discards unless --debug
 
-	started bool // the command's own code was reached: what fails now is no usage error
+	commands func() []entry // the tree below the root
+	started  bool           // the command's own code was reached: what fails now is no usage error
 }
 
 // Main runs t5ctl with the process's streams and signals and returns the exit code. The first
@@ -41,7 +42,11 @@ func Main(args []string) int {
 
 // NewApp makes an App that speaks on the given streams.
 func NewApp(in io.Reader, out, err io.Writer) *App {
-	return &App{Term: term.New(in, out, err, os.Getenv), Log: slog.New(slog.DiscardHandler)}
+	return &App{
+		Term:     term.New(in, out, err, os.Getenv),
+		Log:      slog.New(slog.DiscardHandler),
+		commands: commands,
+	}
 }
 
 // Run runs one command line and returns the exit code; all errors have been told by then.

@@ -18,9 +18,9 @@ func newCompletionCommand(app *App) *cobra.Command {
 		Use:   "completion <bash | fish | powershell | zsh>",
 		Short: "Write a completion script for a shell",
 		Long: "Write a completion script for a shell. Packages install it for you; by hand:\n\n" +
-			"  bash  t5ctl completion bash > ~/.local/share/bash-completion/completions/t5ctl\n" +
-			"  zsh   t5ctl completion zsh > \"${fpath[1]}/_t5ctl\"\n" +
-			"  fish  t5ctl completion fish > ~/.config/fish/completions/t5ctl.fish",
+			"  t5ctl completion bash > ~/.local/share/bash-completion/completions/t5ctl\n" +
+			"  t5ctl completion zsh > \"${fpath[1]}/_t5ctl\"\n" +
+			"  t5ctl completion fish > ~/.config/fish/completions/t5ctl.fish",
 		Example:   "  source <(t5ctl completion bash)",
 		Args:      cobra.ExactArgs(1),
 		ValidArgs: shells(),

@@ -191,8 +191,9 @@ func exitCodesText() string {
 		}
 		rows = append(rows, [2]string{fmt.Sprint(int(d.Code)), text})
 	}
-	return "Exit codes are an interface: scripts may rely on them. They mean the same with --json,\n" +
-		"where an error is {\"error\": {\"code\", \"message\", \"hint\"}} on stderr.\n\n" + definitionList(rows)
+	return "Exit codes are an interface: scripts may rely on them. They mean the same with\n" +
+		"--json, where an error is {\"error\": {\"code\", \"message\", \"hint\"}} on stderr.\n\n" +
+		definitionList(rows)
 }
 
 func environmentText() string {
@@ -206,10 +207,12 @@ func environmentText() string {
 		[2]string{"PIP_INDEX_URL", "package index that `backend install` asks"},
 		[2]string{"NO_COLOR", "no color, even on a terminal"},
 		[2]string{"COLUMNS", "width of tables where the terminal does not tell it"},
-		[2]string{"XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_STATE_HOME", "where configuration, data, and crash reports are kept"},
+		[2]string{"XDG_CONFIG_HOME", "where the configuration is kept (default ~/.config)"},
+		[2]string{"XDG_DATA_HOME", "where registry and plugins are kept (default ~/.local/share)"},
+		[2]string{"XDG_STATE_HOME", "where crash reports are kept (default ~/.local/state)"},
 	)
-	return "A setting is taken from the flag, else from the environment, else from the configuration\n" +
-		"file (same names, as YAML), else it has its default.\n\n" + definitionList(rows)
+	return "A setting is taken from the flag, else from the environment, else from the\n" +
+		"configuration file (same names, as YAML), else it has its default.\n\n" + definitionList(rows)
 }
 
 func referencesText() string {

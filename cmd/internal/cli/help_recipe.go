@@ -1,8 +1,9 @@
 package cli
 
 func recipeText() string {
-	return "A recipe is a YAML file that says what a run does: the base model, the data, how it is\n" +
-		"trained, evaluated, and gated. An unknown key is an error, and all problems are told at once.\n\n" +
+	return "A recipe is a YAML file that says what a run does: the base model, the data,\n" +
+		"how it is trained, evaluated, and gated. An unknown key is an error, and all\n" +
+		"problems are told at once.\n\n" +
 		definitionList([][2]string{
 			{"t5ctl recipe list", "the recipes that come with t5ctl"},
 			{"t5ctl recipe copy NAME", "one of them as a file to change"},

@@ -51,8 +51,9 @@ func NewRoot(app *App) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "t5ctl",
 		Short: "Train, evaluate, gate and release T5 models",
-		Long: "t5ctl carries a T5 model through its whole life: train it, fine-tune it, evaluate it,\n" +
-			"test what it memorized, gate it, and keep its versions so that you can go back.",
+		Long: "t5ctl carries a T5 model through its whole life: train it, fine-tune it,\n" +
+			"evaluate it, test what it memorized, gate it, and keep its versions so that\n" +
+			"you can go back.",
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: app.prepare,
@@ -65,7 +66,7 @@ func NewRoot(app *App) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	settings.Bind(root.PersistentFlags())
 	root.AddGroup(groups()...)
-	for _, e := range commands() {
+	for _, e := range app.commands() {
 		cmd := e.make(app)
 		cmd.GroupID = string(e.group)
 		root.AddCommand(cmd)

@@ -1,0 +1,72 @@
+package registry
+
+import (
+	"context"
+	"io"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Backend is a place where repositories lie, one a model: blobs named by their digest, a log
+// that only grows, and tags as a copy of what the log says. Package registrytest holds the
+// tests that every backend must pass.
+//
+// What a backend returns is not trusted: Registry checks sizes, digests and the chain itself.
+type Backend interface {
+	// Models names the repositories that hold a log, sorted. A place that does not exist has none.
+	Models(ctx context.Context) ([]string, error)
+
+	// Open reads a blob or manifest, unchecked. An error that wraps fs.ErrNotExist says that
+	// it is not there.
+	Open(ctx context.Context, model string, blob ocispec.Descriptor) (io.ReadCloser, error)
+
+	// Put stores content under the descriptor's digest, durably, or not at all: content of
+	// another size or digest is an error. A sound blob that is there already is kept, a damaged
+	// one is replaced.
+	Put(ctx context.Context, model string, blob ocispec.Descriptor, content io.Reader) error
+
+	// Log reads the records of a model's log in order, unchecked; none for an unknown model.
+	Log(ctx context.Context, model string) ([][]byte, error)
+
+	// Append adds a record at the given place, durably, if prev is the digest of the record
+	// before it ("" at place 1); otherwise it is a *SlotTakenError and nothing has changed. Of
+	// several writers at the same place one succeeds.
+	Append(ctx context.Context, model string, seq int64, prev string, record []byte) error
+
+	// Publish brings the tags up to the state that the log had at head. A call that comes later
+	// with an older head changes nothing. Tags are a copy: they may be behind the log after a
+	// crash, and the next Publish mends them.
+	Publish(ctx context.Context, model string, head Head, tags []Tag) error
+}
+
+// Head is the end of a log: how many records it has, and the digest of the last.
+type Head struct {
+	Seq    int64
+	Digest string
+}
+
+// Tag is a name for a manifest. Version tags never move, channel tags follow the log.
+type Tag struct {
+	Name     string
+	Manifest ocispec.Descriptor
+}
+
+// Keeper is what a backend that can throw away and mend its own content offers besides.
+type Keeper interface {
+	// Sweep removes blobs that are not in keep and are older than the grace age, and what
+	// dead writers left behind. With dryRun it only says what it would remove.
+	Sweep(ctx context.Context, model string, keep map[string]bool, options SweepOptions) ([]Swept, error)
+
+	// Blobs lists the digests of every blob that is stored.
+	Blobs(ctx context.Context, model string) ([]string, error)
+
+	// Tags lists the tags as other tools see them.
+	Tags(ctx context.Context, model string) ([]Tag, error)
+
+	// Restore replaces a log that cannot be read, keeping the damaged one beside it. The
+	// records must be a sound chain that ends at the head the tags speak of.
+	Restore(ctx context.Context, model string, records [][]byte) error
+
+	// Head is the end of the log as the tags record it; zero where they do not.
+	Head(ctx context.Context, model string) (Head, error)
+}

@@ -1,0 +1,148 @@
+package registry
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/t5ctl/t5ctl/internal/digest"
+)
+
+// EventSchema names the format of an Event.
+const EventSchema = "t5ctl.event/v1"
+
+// maxRecord bounds a record of the log; the longest real one is a few kilobytes.
+const maxRecord = 1 << 20
+
+// Kind says what an Event records.
+type Kind string
+
+// The kinds of events.
+const (
+	KindRegister Kind = "register" // a version exists from here on
+	KindEvidence Kind = "evidence" // more evidence was bound to a version
+	KindPromote  Kind = "promote"  // a channel moved forward
+	KindRollback Kind = "rollback" // a channel went back
+	KindRefuse   Kind = "refuse"   // a promotion was refused for want of evidence
+)
+
+// Target is a version as an event names it: the number for people, the digest for proof.
+type Target struct {
+	Version int    `json:"version"`
+	Digest  string `json:"digest"`
+	Size    int64  `json:"size"` // of the manifest, in bytes
+}
+
+// Evidence is a report or record bound to a version: a manifest whose subject is the version's.
+type Evidence struct {
+	Kind   string `json:"kind"` // "gate", "run", or what the report says of itself
+	Name   string `json:"name"` // of the file, such as gate.json
+	Digest string `json:"digest"`
+	Size   int64  `json:"size"`
+}
+
+// Event is one line of a model's history. Order is Seq and Prev; clocks never decide. A record
+// of the log holds one event, bare or (once keys are in use) in a signed envelope; Prev is the
+// digest of the whole record before, so that a signature cannot be taken off an old one.
+type Event struct {
+	Schema   string     `json:"schema"`
+	Seq      int64      `json:"seq"`            // from 1, without gaps
+	Prev     string     `json:"prev,omitempty"` // digest of the record before
+	Model    string     `json:"model"`
+	Kind     Kind       `json:"kind"`
+	Channel  string     `json:"channel,omitempty"`
+	From     *Target    `json:"from,omitempty"` // what the channel served until now
+	To       *Target    `json:"to,omitempty"`   // the version that the event is about
+	Tree     string     `json:"tree,omitempty"` // register: digest of the model files alone
+	Canaries bool       `json:"canaries,omitempty"`
+	Evidence []Evidence `json:"evidence,omitempty"`
+	Refused  []string   `json:"refused,omitempty"` // refuse: what was missing or failed
+	Actor    string     `json:"actor,omitempty"`
+	Reason   string     `json:"reason,omitempty"`
+	Ticket   string     `json:"ticket,omitempty"`
+	Tool     string     `json:"tool,omitempty"`
+	Time     time.Time  `json:"time"` // when the writer's clock says; information only
+}
+
+// Record is an event as it is stored.
+type Record struct {
+	Event  Event
+	Bytes  []byte
+	Digest string
+}
+
+// NewRecord puts an event into the form that is stored. The same event gives the same bytes.
+func NewRecord(event Event) (Record, error) {
+	data, err := json.Marshal(event)
+	if err != nil {
+		return Record{}, err
+	}
+	if len(data) > maxRecord {
+		return Record{}, &RequestError{fmt.Sprintf("the event is %d bytes long, %d are allowed", len(data), maxRecord)}
+	}
+	return Record{Event: event, Bytes: data, Digest: digest.Bytes(data)}, nil
+}
+
+// ParseRecord reads a stored event. Only the exact form that NewRecord writes is one: unknown or
+// doubled keys, other spacing, and anything after the value are errors, so that two readers can
+// never see two different events in the same bytes.
+func ParseRecord(data []byte) (Record, error) {
+	var event Event
+	if len(data) > maxRecord {
+		return Record{}, fmt.Errorf("the record is %d bytes long, %d are allowed", len(data), maxRecord)
+	}
+	if err := json.Unmarshal(data, &event); err != nil {
+		return Record{}, fmt.Errorf("not an event: %w", err)
+	}
+	if event.Schema != EventSchema {
+		return Record{}, fmt.Errorf("schema %q is not %s", event.Schema, EventSchema)
+	}
+	again, err := json.Marshal(event)
+	if err != nil {
+		return Record{}, err
+	}
+	if !bytes.Equal(again, data) {
+		return Record{}, fmt.Errorf("the event is not in its canonical form")
+	}
+	return Record{Event: event, Bytes: data, Digest: digest.Bytes(data)}, nil
+}
+
+// ParseLog reads the records of a model's log and checks that they are one chain: numbered from
+// 1 without gaps, each naming the digest of the one before, all of this model.
+func ParseLog(model string, lines [][]byte) ([]Record, error) {
+	records := make([]Record, 0, len(lines))
+	prev := ""
+	for i, line := range lines {
+		seq := int64(i) + 1
+		record, err := ParseRecord(line)
+		if err != nil {
+			return records, &CorruptError{Model: model, What: fmt.Sprintf("record %d of the log", seq), Reason: err.Error()}
+		}
+		if reason := chained(record.Event, model, seq, prev); reason != "" {
+			return records, &CorruptError{Model: model, What: fmt.Sprintf("record %d of the log", seq), Digest: record.Digest, Reason: reason}
+		}
+		records, prev = append(records, record), record.Digest
+	}
+	return records, nil
+}
+
+// chained says why an event cannot stand at its place, or "".
+func chained(e Event, model string, seq int64, prev string) string {
+	switch {
+	case e.Model != model:
+		return fmt.Sprintf("it is of model %q", e.Model)
+	case e.Seq != seq:
+		return fmt.Sprintf("it has number %d", e.Seq)
+	case e.Prev != prev:
+		return fmt.Sprintf("it follows %s, the record before is %s", orNone(e.Prev), orNone(prev))
+	}
+	return ""
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}

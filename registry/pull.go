@@ -1,0 +1,149 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/t5ctl/t5ctl/internal/atomicfile"
+	"github.com/t5ctl/t5ctl/internal/digest"
+)
+
+// PullResult tells what was pulled.
+type PullResult struct {
+	Detail
+	Dir   string `json:"dir"`
+	Fresh bool   `json:"fresh"` // false: the folder held this very version already
+}
+
+// Pull writes a version's files to the folder dir, which must not exist, be empty, or hold that
+// version already. Every byte is checked on the way; after an error nothing is left there.
+func (r *Registry) Pull(ctx context.Context, ref Ref, dir string) (PullResult, error) {
+	detail, err := r.Show(ctx, ref)
+	if err != nil {
+		return PullResult{}, err
+	}
+	result := PullResult{Detail: detail, Dir: dir}
+	switch empty, err := isEmpty(dir); {
+	case err != nil:
+		return PullResult{}, err
+	case empty:
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return PullResult{}, err
+		}
+	default:
+		if err := CheckFolder(dir, detail.Layers); err != nil {
+			return PullResult{}, &OutputError{Path: dir}
+		}
+		return result, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(filepath.Clean(dir)), 0o755); err != nil {
+		return PullResult{}, err
+	}
+	err = atomicfile.WriteDir(filepath.Clean(dir), func(stage string) error {
+		return r.fill(ctx, ref.Model, detail.Layers, stage)
+	})
+	if errors.Is(err, fs.ErrExist) {
+		err = &OutputError{Path: dir}
+	}
+	result.Fresh = true
+	return result, err
+}
+
+// isEmpty says whether nothing is at a path, or a folder with nothing in it.
+func isEmpty(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		if info, statErr := os.Stat(dir); statErr == nil && !info.IsDir() {
+			return false, &OutputError{Path: dir}
+		}
+		return false, err
+	}
+	return len(entries) == 0, nil
+}
+
+// fill writes layers below a folder that holds nothing yet.
+func (r *Registry) fill(ctx context.Context, model string, layers []Layer, stage string) (err error) {
+	root, err := os.OpenRoot(stage) // no path can leave it, whatever it holds
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	for _, layer := range layers {
+		if err := r.fillOne(ctx, root, model, layer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Registry) fillOne(ctx context.Context, root *os.Root, model string, layer Layer) (err error) {
+	name := filepath.FromSlash(layer.Path)
+	if dir := filepath.Dir(name); dir != "." {
+		if err := root.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return r.copyBlob(ctx, f, model, "layer "+layer.Path, layer.descriptor())
+}
+
+// CheckFolder says whether a folder holds exactly these files. A *digest.MismatchError names the
+// first that differs; a file that is missing or does not belong there is an error too.
+func CheckFolder(dir string, layers []Layer) error {
+	want := map[string]Layer{}
+	for _, layer := range layers {
+		want[layer.Path] = layer
+	}
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		layer, found := want[name]
+		if !found || !entry.Type().IsRegular() {
+			return &FolderError{path, "does not belong to the version"}
+		}
+		delete(want, name)
+		return digest.Check(path, layer.Digest)
+	})
+	if err != nil {
+		return err
+	}
+	for _, layer := range layers {
+		if _, missing := want[layer.Path]; missing {
+			return &FolderError{filepath.Join(dir, filepath.FromSlash(layer.Path)), "is missing"}
+		}
+	}
+	return nil
+}
+
+// ReadFile gives one file of a version, such as its README.md, checked.
+func (r *Registry) ReadFile(ctx context.Context, ref Ref, path string) ([]byte, error) {
+	detail, err := r.Show(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	for _, layer := range detail.Layers {
+		if layer.Path == path {
+			return r.readBlob(ctx, ref.Model, "layer "+path, layer.descriptor())
+		}
+	}
+	return nil, fmt.Errorf("%s holds no %s: %w", detail.Name, path, fs.ErrNotExist)
+}
+
+// checkLayer checks a blob without keeping it.
+func (r *Registry) checkLayer(ctx context.Context, model string, layer Layer) error {
+	return r.copyBlob(ctx, io.Discard, model, "layer "+layer.Path, layer.descriptor())
+}

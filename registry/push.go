@@ -1,0 +1,312 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "github.com/modelpack/model-spec/specs-go/v1"
+	digests "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/t5ctl/t5ctl/internal/digest"
+	"github.com/t5ctl/t5ctl/registry/card"
+)
+
+// cardPath is where a model card lies in a folder.
+const cardPath = "README.md"
+
+// PushRequest names a folder to keep as a new version, and what is known about it.
+type PushRequest struct {
+	Model         string
+	Dir           string    // the model's or adapter's files
+	Card          []byte    // model card; nil: the README.md of Dir, if there is one
+	Created       time.Time // when the model was made; zero: not recorded. Part of the digest.
+	About         About
+	Base          *Base  // of an adapter: its name and, where it is not in the registry, its tree
+	Reports       []File // evaluation and exposure reports, and results of gates
+	Records       []File // run.json, recipe, data manifest: how the model was made
+	Canaries      string // the file that says that canaries were planted; "" where none were
+	AllowCanaries bool   // push it all the same; the version stays marked
+	Reason        string
+}
+
+// File is a small file to keep with a version.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// PushResult tells what a push has done.
+type PushResult struct {
+	Version
+	New      bool     `json:"new"`     // false: the registry held this very version already
+	Skipped  []string `json:"skipped"` // files of the folder that do not belong to a model
+	Warnings []string `json:"warnings"`
+}
+
+// Push stores a model as the next version. The same input gives the same digest on any machine,
+// and pushing it again changes nothing, mends what has been damaged, and adds evidence that is
+// new. Bytes are stored first, then the record that names them: a push that dies half-way has
+// registered nothing.
+func (r *Registry) Push(ctx context.Context, request PushRequest) (PushResult, error) {
+	p, err := r.prepare(ctx, request)
+	if err != nil {
+		return PushResult{}, err
+	}
+	if err := p.store(ctx, r); err != nil {
+		return PushResult{}, err
+	}
+	result := PushResult{Skipped: p.folder.skipped, Warnings: p.warnings}
+	_, err = r.append(ctx, request.Model, func(s *state) (*Event, error) {
+		number, found := s.byDigest[p.target.Digest]
+		if !found {
+			result.New = true
+			return p.register(s), nil
+		}
+		result.New = false
+		return p.more(s.version(number)), nil
+	})
+	if err != nil {
+		return PushResult{}, err
+	}
+	result.Version, err = r.Resolve(ctx, Ref{Model: request.Model, Digest: p.target.Digest})
+	return result, err
+}
+
+// pushing is a push whose bytes are known but not yet stored.
+type pushing struct {
+	request  PushRequest
+	folder   *folder
+	layers   []Layer
+	card     []byte // replaces the folder's README.md; nil: it does not
+	config   []byte
+	manifest []byte
+	model    Model
+	target   Target
+	evidence []bundle
+	warnings []string
+}
+
+// prepare checks everything that can be checked before the first byte is stored.
+func (r *Registry) prepare(ctx context.Context, request PushRequest) (*pushing, error) {
+	if err := CheckModel(request.Model); err != nil {
+		return nil, err
+	}
+	if request.Canaries != "" && !request.AllowCanaries {
+		return nil, &CanaryError{Dir: request.Dir, Source: request.Canaries}
+	}
+	f, err := openFolder(request.Dir)
+	if err != nil {
+		return nil, err
+	}
+	p := &pushing{request: request, folder: f}
+	if err := p.chooseCard(); err != nil {
+		return nil, err
+	}
+	if p.layers, err = p.hash(); err != nil {
+		return nil, err
+	}
+	p.model = Model{Kind: f.kind, Tree: treeDigest(p.layers), Created: request.Created, Canaries: request.Canaries != "", Layers: p.layers}
+	if f.kind == KindAdapter {
+		if err := r.bindBase(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.encode(); err != nil {
+		return nil, err
+	}
+	p.evidence, err = bundles(request, p.target)
+	return p, err
+}
+
+// chooseCard takes the request's card or the folder's, and compares its figures with the reports.
+func (p *pushing) chooseCard() error {
+	text := p.request.Card
+	if text == nil {
+		var err error
+		if text, err = readOptional(filepath.Join(p.folder.dir, cardPath)); err != nil {
+			return err
+		}
+	} else {
+		p.card = text
+		has := func(f file) bool { return f.path == cardPath }
+		if !slices.ContainsFunc(p.folder.files, has) {
+			p.folder.files = append(p.folder.files, file{cardPath, v1.MediaTypeModelDocRaw})
+			slices.SortFunc(p.folder.files, func(a, b file) int { return strings.Compare(a.path, b.path) })
+		}
+	}
+	if text == nil {
+		p.warnings = append(p.warnings, "the model has no card")
+		return nil
+	}
+	reports := make([][]byte, 0, len(p.request.Reports))
+	for _, report := range p.request.Reports {
+		reports = append(reports, report.Data)
+	}
+	differences, err := card.Compare(text, reports)
+	if err != nil {
+		return fmt.Errorf("model card: %w", err)
+	}
+	if len(differences) > 0 {
+		return &CardError{Differences: differences}
+	}
+	return nil
+}
+
+// hash turns the folder's files, with the chosen card among them, into layers.
+func (p *pushing) hash() ([]Layer, error) {
+	layers := make([]Layer, 0, len(p.folder.files))
+	for _, f := range p.folder.files {
+		layer := Layer{Path: f.path, MediaType: f.mediaType}
+		var err error
+		if f.path == cardPath && p.card != nil {
+			layer.Digest, layer.Size = digest.Bytes(p.card), int64(len(p.card))
+		} else if layer.Digest, layer.Size, err = digest.File(p.folder.path(f.path)); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", f.path, err)
+		}
+		layers = append(layers, layer)
+	}
+	return layers, nil
+}
+
+func (f *folder) path(name string) string { return filepath.Join(f.dir, filepath.FromSlash(name)) }
+
+// bindBase finds out which model an adapter needs: a version of the registry, named by the
+// request or holding the same files, or a folder.
+func (r *Registry) bindBase(ctx context.Context, p *pushing) error {
+	base := p.request.Base
+	if base == nil || base.Name == "" && base.Tree == "" {
+		return &FolderError{p.request.Dir, "an adapter, and nothing says which base it belongs to"}
+	}
+	bound := *base
+	ref, err := ParseRef(bound.Name)
+	if err == nil && !isFolder(bound.Name) {
+		version, err := r.Resolve(ctx, ref)
+		if err != nil {
+			return fmt.Errorf("base: %w", err)
+		}
+		if bound.Tree != "" && bound.Tree != version.Tree {
+			return &BaseError{Adapter: p.request.Model, Base: bound.Name, Want: bound.Tree, Got: version.Tree}
+		}
+		bound.Manifest, bound.Tree = version.Digest, version.Tree
+		return p.bound(bound, version.Canaries)
+	}
+	if bound.Tree == "" {
+		if bound.Tree, err = Tree(bound.Name); err != nil {
+			return fmt.Errorf("base %s: %w", bound.Name, err)
+		}
+	}
+	version, found, err := r.FindTree(ctx, bound.Tree)
+	if err != nil {
+		return err
+	}
+	if !found {
+		p.warnings = append(p.warnings, fmt.Sprintf("the base %s is not in the registry: who pulls this adapter must have it", bound.Name))
+		return p.bound(bound, false)
+	}
+	bound.Name, bound.Manifest = version.Name, version.Digest
+	return p.bound(bound, version.Canaries)
+}
+
+// bound records the base. An adapter of a base that saw canaries is marked like it.
+func (p *pushing) bound(base Base, canaries bool) error {
+	p.model.Base = &base
+	if canaries && !p.model.Canaries {
+		if !p.request.AllowCanaries {
+			return &CanaryError{Dir: p.request.Dir, Source: "its base " + base.Name}
+		}
+		p.model.Canaries = true
+	}
+	return nil
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// encode makes configuration and manifest.
+func (p *pushing) encode() (err error) {
+	if p.config, err = modelConfig(p.request.Model, p.request.About, p.request.Created, p.layers); err != nil {
+		return err
+	}
+	p.model.Config = ocispec.Descriptor{
+		MediaType: v1.MediaTypeModelConfig,
+		Digest:    digests.Digest(digest.Bytes(p.config)),
+		Size:      int64(len(p.config)),
+	}
+	if p.manifest, err = p.model.encode(); err != nil {
+		return err
+	}
+	if _, err = ParseModel(p.manifest); err != nil { // what we write must be what we accept
+		return &FolderError{p.request.Dir, err.Error()}
+	}
+	p.target = Target{Digest: digest.Bytes(p.manifest), Size: int64(len(p.manifest))}
+	return nil
+}
+
+// store puts every byte of the version where the log will name it.
+func (p *pushing) store(ctx context.Context, r *Registry) error {
+	model := p.request.Model
+	for _, layer := range p.layers {
+		if err := p.storeLayer(ctx, r, layer); err != nil {
+			return fmt.Errorf("storing %s: %w", layer.Path, err)
+		}
+	}
+	if err := r.backend.Put(ctx, model, p.model.Config, bytes.NewReader(p.config)); err != nil {
+		return fmt.Errorf("storing the configuration: %w", err)
+	}
+	if err := r.backend.Put(ctx, model, p.target.descriptor(), bytes.NewReader(p.manifest)); err != nil {
+		return fmt.Errorf("storing the manifest: %w", err)
+	}
+	for _, b := range p.evidence {
+		if err := b.store(ctx, r, model); err != nil {
+			return fmt.Errorf("storing the evidence %s: %w", b.entry.Name, err)
+		}
+	}
+	return nil
+}
+
+func (p *pushing) storeLayer(ctx context.Context, r *Registry, layer Layer) (err error) {
+	if layer.Path == cardPath && p.card != nil {
+		return r.backend.Put(ctx, p.request.Model, layer.descriptor(), bytes.NewReader(p.card))
+	}
+	content, err := os.Open(p.folder.path(layer.Path))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, content.Close()) }()
+	return r.backend.Put(ctx, p.request.Model, layer.descriptor(), &cancelReader{ctx, content})
+}
+
+// register is the event that makes the version exist.
+func (p *pushing) register(s *state) *Event {
+	p.target.Version = len(s.versions) + 1
+	target := p.target
+	return &Event{
+		Kind: KindRegister, To: &target, Tree: p.model.Tree, Canaries: p.model.Canaries,
+		Evidence: entries(p.evidence), Reason: p.request.Reason,
+	}
+}
+
+// more is the event that binds new evidence to a version that exists, or nil where none is new.
+func (p *pushing) more(v *version) *Event {
+	var fresh []Evidence
+	for _, e := range entries(p.evidence) {
+		if !slices.Contains(v.current(), e) {
+			fresh = append(fresh, e)
+		}
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	target := v.target
+	return &Event{Kind: KindEvidence, To: &target, Evidence: fresh, Reason: p.request.Reason}
+}

@@ -1,0 +1,42 @@
+// Package registry keeps versioned models and records which version each channel serves.
+//
+// A version never changes once Push has returned. A channel moves by appending an Event that
+// names the one it replaces, so of two promotions at once only one wins. Rollback appends too:
+// history is never rewritten. Every blob is checked against its digest when it is read.
+//
+// The truth is the log of events: each carries the digest of the one before it, and what a
+// channel serves is the fold of the log. Tags and the image index are copies for other tools,
+// written after the log. Where the bytes lie is the business of a Backend; package
+// registry/local keeps them in a folder.
+package registry
+
+import (
+	"context"
+	"time"
+)
+
+// Registry is the models of one backend.
+type Registry struct {
+	backend Backend
+	options Options
+}
+
+// Options say who acts, and when.
+type Options struct {
+	Actor string           // who is written into the log, such as "ada@host"
+	Tool  string           // program and version that writes the log
+	Clock func() time.Time // nil: time.Now. It informs; it decides nothing.
+}
+
+// New works on what the backend holds. A backend with nothing in it is an empty registry.
+func New(backend Backend, options Options) *Registry {
+	if options.Clock == nil {
+		options.Clock = time.Now
+	}
+	return &Registry{backend: backend, options: options}
+}
+
+// Models names every model of the registry, sorted.
+func (r *Registry) Models(ctx context.Context) ([]string, error) {
+	return r.backend.Models(ctx)
+}

@@ -20,7 +20,7 @@ func newBytes(extraIDs int) *Tokenizer {
 	level := byteLevel{extraIDs: extraIDs}
 	t := &Tokenizer{
 		encoder: level, mode: ModeBytes, size: byteOffset + 256 + extraIDs,
-		pad: 0, eos: 1, unk: 2,
+		pad: 0, eos: 1, unk: 2, extraIDs: extraIDs,
 		hash: hashOf([]byte(byteHashName), extraIDs, byteSentinels),
 	}
 	for k := range extraIDs {

@@ -5,16 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 )
 
 const (
 	configName     = "tokenizer_config.json"
 	specialMapName = "special_tokens_map.json"
+	legacyName     = "added_tokens.json"
 	spieceName     = "spiece.model"
 	jsonName       = "tokenizer.json"
 )
@@ -24,77 +23,121 @@ type addedToken struct {
 	ID         int32  `json:"id"`
 	Content    string `json:"content"`
 	SingleWord bool   `json:"single_word"`
-	LStrip     bool   `json:"lstrip"`
-	RStrip     bool   `json:"rstrip"`
+	LStrip     bool   `json:"lstrip"` // takes the white space in front of it
+	RStrip     bool   `json:"rstrip"` // takes the white space behind it
 	Normalized bool   `json:"normalized"`
-	Special    bool   `json:"special"`
+	Special    bool   `json:"special"` // left out when decoding skips special tokens
 }
 
-// tokenSpec is a special token in tokenizer_config.json: a plain string, or an object that has one.
-type tokenSpec string
+// tokenSpec is a special token in tokenizer_config.json: a plain string, or an object.
+type tokenSpec addedToken
 
 // UnmarshalJSON reads both spellings.
 func (s *tokenSpec) UnmarshalJSON(data []byte) error {
-	var full struct {
-		Content string `json:"content"`
-	}
+	var err error
 	if len(data) > 0 && data[0] == '"' {
-		return json.Unmarshal(data, (*string)(s))
+		*s = tokenSpec{}
+		err = json.Unmarshal(data, &s.Content)
+	} else {
+		err = json.Unmarshal(data, (*addedToken)(s))
 	}
-	err := json.Unmarshal(data, &full)
-	*s = tokenSpec(full.Content)
+	s.Special = true
 	return err
 }
 
-// tokenList is a list of special tokens, which newer files may also write as an object with names.
-type tokenList []tokenSpec
-
-// UnmarshalJSON reads both spellings; an object's values come in the order of their names.
-func (l *tokenList) UnmarshalJSON(data []byte) error {
-	if len(data) == 0 || data[0] != '{' {
-		return json.Unmarshal(data, (*[]tokenSpec)(l))
-	}
-	var named map[string]tokenSpec
-	if err := json.Unmarshal(data, &named); err != nil {
-		return err
-	}
-	for _, name := range slices.Sorted(maps.Keys(named)) {
-		*l = append(*l, named[name])
-	}
-	return nil
-}
-
-// config is what tokenizer_config.json says that changes ids; everything else in it is kept as it
-// is but not acted on.
+// config is what the small files beside a vocabulary say that changes ids; everything else in them
+// is kept as it is but not acted on.
 type config struct {
 	Class      string                `json:"tokenizer_class"`
 	ExtraIDs   *int                  `json:"extra_ids"`
 	Pad        *tokenSpec            `json:"pad_token"`
 	EOS        *tokenSpec            `json:"eos_token"`
 	Unk        *tokenSpec            `json:"unk_token"`
-	Additional tokenList             `json:"additional_special_tokens"`
-	Extra      tokenList             `json:"extra_special_tokens"`
+	Additional json.RawMessage       `json:"additional_special_tokens"`
+	Extra      json.RawMessage       `json:"extra_special_tokens"`
 	Added      map[string]addedToken `json:"added_tokens_decoder"`
 
 	path  string
 	found bool
+	// mapped are the additional special tokens of special_tokens_map.json, nil without any; it and
+	// added_tokens.json count only where added_tokens_decoder is missing.
+	mapped []tokenSpec
+	legacy map[string]int32
 }
 
-// readConfig reads dir's tokenizer_config.json; without that file it returns the zero config.
-func readConfig(dir string) (config, []byte, error) {
-	c := config{path: filepath.Join(dir, configName)}
-	data, err := os.ReadFile(c.path)
+// readConfig reads the files beside the vocabulary; all of them may be missing.
+func (l *loader) readConfig() error {
+	c := &l.conf
+	c.path = filepath.Join(l.dir, configName)
+	var err error
+	if c.found, err = l.readSmall(configName, c); err != nil {
+		return err
+	}
+	if c.Added == nil {
+		var special config
+		if _, err := l.readSmall(specialMapName, &special); err != nil {
+			return err
+		}
+		if c.mapped, err = special.list(special.Additional); err != nil {
+			return err
+		}
+		for _, s := range []struct{ to, from **tokenSpec }{{&c.Pad, &special.Pad}, {&c.EOS, &special.EOS}, {&c.Unk, &special.Unk}} {
+			if *s.from != nil {
+				*s.to = *s.from
+			}
+		}
+		if _, err := l.readSmall(legacyName, &c.legacy); err != nil {
+			return err
+		}
+	} else if _, err := l.readSmall(specialMapName, new(json.RawMessage)); err != nil {
+		return err
+	}
+	return c.checkNames()
+}
+
+// readSmall reads a JSON file of the folder, if it is there, and keeps it for WriteFiles.
+func (l *loader) readSmall(name string, into any) (found bool, err error) {
+	path := filepath.Join(l.dir, name)
+	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return c, nil, nil
+		return false, nil
 	}
 	if err != nil {
-		return c, nil, err
+		return false, err
 	}
-	if err := json.Unmarshal(data, &c); err != nil {
-		return c, nil, &CorruptError{Path: c.path, Reason: err.Error()}
+	if err := json.Unmarshal(data, into); err != nil {
+		return false, &CorruptError{Path: path, Reason: err.Error()}
 	}
-	c.found = true
-	return c, data, c.checkNames()
+	l.files = append(l.files, file{name, data})
+	return true, nil
+}
+
+// list reads a list of special tokens. Null, and the empty object that some versions write, are nil.
+func (c *config) list(data json.RawMessage) ([]tokenSpec, error) {
+	if absent(data) || string(data) == "{}" {
+		return nil, nil
+	}
+	if data[0] == '{' {
+		return nil, &UnsupportedError{Path: c.path, Feature: "special tokens with names of their own"}
+	}
+	list := []tokenSpec{}
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, &CorruptError{Path: c.path, Reason: err.Error()}
+	}
+	return list, nil
+}
+
+// extras returns the extra special tokens of tokenizer_config.json, under their new or old key,
+// and whether either is there: even if null it keeps T5Tokenizer from adding its own.
+func (c *config) extras() (list []tokenSpec, there bool, err error) {
+	if list, err = c.list(c.Extra); err != nil {
+		return nil, false, err
+	}
+	if len(list) == 0 && len(c.Additional) > 0 {
+		list, err = c.list(c.Additional)
+		return list, true, err
+	}
+	return list, len(c.Extra) > 0 && string(c.Extra) != "{}", nil
 }
 
 // checkNames refuses other spellings of the three special tokens than T5's, which are the only ones
@@ -104,8 +147,8 @@ func (c *config) checkNames() error {
 		got  *tokenSpec
 		want string
 	}{{c.Pad, "<pad>"}, {c.EOS, "</s>"}, {c.Unk, "<unk>"}} {
-		if s.got != nil && string(*s.got) != s.want {
-			return &UnsupportedError{Path: c.path, Feature: fmt.Sprintf("the special token %q in place of %q", *s.got, s.want)}
+		if s.got != nil && s.got.Content != s.want {
+			return &UnsupportedError{Path: c.path, Feature: fmt.Sprintf("the special token %q in place of %q", s.got.Content, s.want)}
 		}
 	}
 	return nil
@@ -133,13 +176,16 @@ func (c *config) byteExtraIDs() (int, error) {
 	if c.Added != nil {
 		return c.byteAddedTokens()
 	}
-	list := c.Extra
-	if len(list) == 0 {
-		list = c.Additional
+	list, _, err := c.extras()
+	if err != nil {
+		return 0, err
 	}
-	for k, name := range list {
-		if string(name) != sentinelName(k) {
-			return 0, &UnsupportedError{Path: c.path, Feature: fmt.Sprintf("the added token %q", name)}
+	if len(list) == 0 {
+		list = c.mapped
+	}
+	for k, token := range list {
+		if token.Content != sentinelName(k) || token.LStrip || token.RStrip || token.SingleWord {
+			return 0, &UnsupportedError{Path: c.path, Feature: fmt.Sprintf("the added token %q", token.Content)}
 		}
 	}
 	if len(list) > 0 {
@@ -153,7 +199,7 @@ func (c *config) byteAddedTokens() (int, error) {
 	sentinels := 0
 	for key, token := range c.Added {
 		id, err := strconv.Atoi(key)
-		if err != nil {
+		if err != nil || id < 0 || id > 1<<20 {
 			return 0, &CorruptError{Path: c.path, Reason: fmt.Sprintf("token id %q", key)}
 		}
 		name, strips := "", id < byteOffset
@@ -169,7 +215,7 @@ func (c *config) byteAddedTokens() (int, error) {
 	}
 	for k := range sentinels {
 		if _, ok := c.Added[strconv.Itoa(byteOffset+256+k)]; !ok {
-			return 0, &UnsupportedError{Path: c.path, Feature: fmt.Sprintf("sentinels without %s", sentinelName(k))}
+			return 0, &UnsupportedError{Path: c.path, Feature: "sentinels without " + sentinelName(k)}
 		}
 	}
 	return sentinels, nil

@@ -57,6 +57,7 @@ type Tokenizer struct {
 	eos       int32
 	unk       int32
 	sentinels []int32 // id of <extra_id_k> at k, or -1
+	extraIDs  int     // what tokenizer_config.json has to say about their number
 	hash      string
 	files     []file
 }

@@ -49,7 +49,7 @@ func (t *Tokenizer) configJSON() []byte {
 		"pad_token":       "<pad>",
 		"eos_token":       "</s>",
 		"unk_token":       "<unk>",
-		"extra_ids":       t.addedExtraIDs(),
+		"extra_ids":       t.extraIDs,
 	}
 	if t.mode == ModeBytes {
 		fields["tokenizer_class"] = "ByT5Tokenizer"
@@ -57,20 +57,9 @@ func (t *Tokenizer) configJSON() []byte {
 	return indentedJSON(fields)
 }
 
-// addedExtraIDs is the number of sentinels that do not stand in the vocabulary file.
-func (t *Tokenizer) addedExtraIDs() int {
-	return len(t.sentinels)
-}
-
 // specialMapJSON is the special_tokens_map.json that older transformers read.
 func (t *Tokenizer) specialMapJSON() []byte {
-	names := make([]string, t.addedExtraIDs())
-	for k := range names {
-		names[k] = sentinelName(k)
-	}
-	return indentedJSON(map[string]any{
-		"additional_special_tokens": names, "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>",
-	})
+	return indentedJSON(map[string]any{"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"})
 }
 
 // indentedJSON writes value as transformers writes its files: two spaces, no escaping of < and >,

@@ -15,19 +15,19 @@ func ModelParts(data []byte) (pieces []string, scores []float32, charsmap []byte
 // ReadAsSerde is readAsSerde.
 func ReadAsSerde(number string) float64 { return readAsSerde(number) }
 
-// FuzzModel reads data as a spiece.model in both modes; FuzzJSON as a tokenizer.json.
-func FuzzModel(data []byte) []*Tokenizer {
+// FromModel reads data as a spiece.model in both modes; FromJSON as a tokenizer.json.
+func FromModel(data []byte) []*Tokenizer {
 	l := loader{}
-	return fuzzed(data, l.buildSP, l.buildHF5Model)
+	return fromEach(data, l.buildSP, l.buildHF5Model)
 }
 
-// FuzzJSON reads data as a tokenizer.json in both modes.
-func FuzzJSON(data []byte) []*Tokenizer {
+// FromJSON reads data as a tokenizer.json in both modes.
+func FromJSON(data []byte) []*Tokenizer {
 	l := loader{}
-	return fuzzed(data, l.buildJSON, l.buildHF5JSON)
+	return fromEach(data, l.buildJSON, l.buildHF5JSON)
 }
 
-func fuzzed(data []byte, build ...func([]byte) (*Tokenizer, error)) (made []*Tokenizer) {
+func fromEach(data []byte, build ...func([]byte) (*Tokenizer, error)) (made []*Tokenizer) {
 	for _, b := range build {
 		if t, err := b(data); err == nil {
 			made = append(made, t)

@@ -1,0 +1,155 @@
+package eval
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/t5ctl/t5ctl/eval/bleu"
+	"github.com/t5ctl/t5ctl/eval/chrf"
+	"github.com/t5ctl/t5ctl/eval/rouge"
+	"github.com/t5ctl/t5ctl/eval/signature"
+)
+
+// maker makes a metric of what a specification says.
+type maker func(o *options) *Metric
+
+// metricMakers is every metric by name.
+func metricMakers() map[string]maker {
+	makers := map[string]maker{
+		"bleu": newBLEU, "chrf": newCHRF(0), "chrf++": newCHRF(2),
+		"exact_match": newExactMatch, "sequence_accuracy": newExactMatch,
+		"wer": newWordError, "per": newEditRate("word"), "cer": newEditRate("char"),
+		"length_limit": newLengthLimit, "empty_outputs": newEmptyOutputs, "repetition": newRepetition,
+		"output_words": newOutputWords,
+	}
+	for _, t := range []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "L", "Lsum"} {
+		makers["rouge"+t] = newROUGE("rouge" + t)
+	}
+	return makers
+}
+
+// worker holds what one goroutine needs to score rows.
+type worker struct {
+	rouge map[bool]*rouge.Counter // by whether words are stemmed
+}
+
+func newWorker() *worker { return &worker{rouge: map[bool]*rouge.Counter{}} }
+
+func newBLEU(o *options) *Metric {
+	opts := bleu.Options{
+		Tokenize: o.text("tokenize", "13a", "tok"), Lowercase: o.flag("lowercase", false),
+		Smooth: o.text("smooth", "exp", "smooth_method"), SmoothValue: o.number("smooth_value"),
+		MaxOrder: o.integer("max_ngram_order", 4), EffectiveOrder: o.flag("effective_order", false),
+	}
+	b, err := bleu.New(opts)
+	if err != nil {
+		o.errs = append(o.errs, optionError(o, err))
+		return &Metric{}
+	}
+	return &Metric{
+		Label: "BLEU", HigherIsBetter: true, columns: b.Columns(),
+		signature: func(refs int) string {
+			s := b.Signature(refs)
+			if opts.MaxOrder != 4 { // sacreBLEU's own signature hides it
+				s.Fields = append(s.Fields, field("order", strconv.Itoa(opts.MaxOrder)))
+			}
+			return s.String()
+		},
+		counter: func(*worker) func([]float64, *Sample) bool {
+			c := b.NewCounter()
+			return func(dst []float64, s *Sample) bool {
+				c.Count(dst, s.Output, s.References)
+				return true
+			}
+		},
+		score:  func(sum []float64, _ int) float64 { return b.Score(sum).Score },
+		paired: b.Score32,
+	}
+}
+
+// optionError keeps what the metric's own package says of a bad option.
+func optionError(o *options, err error) error {
+	return &OptionValueError{o.metric, "value", "", err.Error()}
+}
+
+func newCHRF(words int) maker {
+	return func(o *options) *Metric {
+		opts := chrf.Options{
+			CharOrder: o.integer("char_order", 6), WordOrder: o.integer("word_order", words), Beta: o.integer("beta", 2),
+			Lowercase: o.flag("lowercase", false), Whitespace: o.flag("whitespace", false),
+			EpsSmoothing: o.flag("eps_smoothing", false),
+		}
+		c, err := chrf.New(opts)
+		if err != nil {
+			o.errs = append(o.errs, optionError(o, err))
+			return &Metric{}
+		}
+		return &Metric{
+			Label: c.Label(), HigherIsBetter: true, columns: c.Columns(),
+			signature: func(refs int) string {
+				s := c.Signature(refs)
+				if opts.Beta != 2 { // part of the name only, in sacreBLEU
+					s.Fields = append(s.Fields, field("beta", strconv.Itoa(opts.Beta)))
+				}
+				return s.String()
+			},
+			counter: func(*worker) func([]float64, *Sample) bool {
+				k := c.NewCounter()
+				return func(dst []float64, s *Sample) bool {
+					k.Count(dst, s.Output, s.References)
+					return true
+				}
+			},
+			score:  func(sum []float64, _ int) float64 { return c.Score(sum) },
+			paired: func(sum []float32) float64 { return float64(c.Score32(sum)) },
+		}
+	}
+}
+
+func newROUGE(name string) maker {
+	return func(o *options) *Metric {
+		stem := o.flag("stem", false, "use_stemmer")
+		part := o.text("part", "f")
+		pick := map[string]func(rouge.Triple) float64{
+			"f":         func(t rouge.Triple) float64 { return t.F },
+			"precision": func(t rouge.Triple) float64 { return t.Precision },
+			"recall":    func(t rouge.Triple) float64 { return t.Recall },
+		}[part]
+		if pick == nil {
+			o.fail("part", part, "must be f, precision or recall")
+		}
+		typ, err := rouge.ParseType(name)
+		if err != nil {
+			o.errs = append(o.errs, err)
+		}
+		return &Metric{
+			Label: "ROUGE-" + name[len("rouge"):], HigherIsBetter: true, columns: []string{part},
+			signature: func(refs int) string {
+				return signature.Signature{Refs: refs, Version: "rouge-score-" + rouge.Version, Fields: []signature.Field{
+					field("stem", signature.YesNo(stem)), field("part", part), field("agg", "mean"),
+				}}.String()
+			},
+			counter: func(w *worker) func([]float64, *Sample) bool {
+				c := w.rouge[stem]
+				if c == nil {
+					c = rouge.NewCounter(stem)
+					w.rouge[stem] = c
+				}
+				return func(dst []float64, s *Sample) bool {
+					dst[0] = pick(c.Score(typ, s.Output, s.References))
+					return true
+				}
+			},
+			score: mean100,
+		}
+	}
+}
+
+// mean100 is the mean on the scale from 0 to 100, divided before it is scaled as T5's code does.
+func mean100(sum []float64, n int) float64 { return sum[0] / float64(n) * 100 }
+
+// meanOf is a plain mean.
+func meanOf(sum []float64, n int) float64 { return sum[0] / float64(n) }
+
+// String names the metric as its specification does.
+func (m *Metric) String() string { return fmt.Sprintf("%s (%s)", m.Name, m.Spec) }

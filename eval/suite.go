@@ -1,0 +1,274 @@
+package eval
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/t5ctl/t5ctl/eval/pytext"
+	"github.com/t5ctl/t5ctl/internal/strictyaml"
+)
+
+// Suite says what to evaluate and how: the eval section of a recipe, or a file of its own.
+type Suite struct {
+	// Name is what the report calls the suite.
+	Name string `yaml:"name,omitempty"`
+	// Data are files of held-out rows. Empty in a recipe: its test split.
+	Data []string `yaml:"data,omitempty"`
+	// Columns says under which names the files keep what is needed.
+	Columns Columns `yaml:"columns,omitempty"`
+	// Prefix is put before every input. Empty in a recipe: the prefix of its data.
+	Prefix string `yaml:"prefix,omitempty"`
+	// Limit is how many rows are scored at most, the first ones; 0 is all of them.
+	Limit int `yaml:"limit,omitempty"`
+	// Decoding says how the model writes.
+	Decoding Decoding `yaml:"decoding,omitempty"`
+	// Metrics are the scores to compute, each as name:option=value,option=value.
+	Metrics []string `yaml:"metrics,omitempty"`
+	// Slices are subsets of the rows that are scored on their own as well.
+	Slices []Slice `yaml:"slices,omitempty"`
+	// Tasks are several data sets in one suite. What one leaves out is taken from the suite.
+	Tasks []Task `yaml:"tasks,omitempty"`
+	// Bootstrap says how confidence intervals are made; the default is 1,000 resamples, seed 12345, 95 %.
+	Bootstrap *Bootstrap `yaml:"bootstrap,omitempty"`
+}
+
+// Columns names the columns of the data; an empty name is the usual one.
+type Columns struct {
+	Input      string `yaml:"input,omitempty"`
+	Target     string `yaml:"target,omitempty"`
+	References string `yaml:"references,omitempty"`
+	ID         string `yaml:"id,omitempty"`
+	Task       string `yaml:"task,omitempty"`
+}
+
+// Task is one data set of a suite. What it leaves out is taken from the suite.
+type Task struct {
+	Name    string   `yaml:"name,omitempty"`
+	Data    []string `yaml:"data,omitempty"`
+	Columns *Columns `yaml:"columns,omitempty"`
+	Prefix  *string  `yaml:"prefix,omitempty"`
+	Limit   *int     `yaml:"limit,omitempty"`
+	Metrics []string `yaml:"metrics,omitempty"`
+}
+
+// Decoding says how outputs are written. Zero values leave the model's own settings.
+type Decoding struct {
+	Beams             int      `yaml:"beams,omitempty" json:"beams,omitempty"`
+	MaxNewTokens      int      `yaml:"max_new_tokens,omitempty" json:"max_new_tokens,omitempty"`
+	MinNewTokens      int      `yaml:"min_new_tokens,omitempty" json:"min_new_tokens,omitempty"`
+	LengthPenalty     *float64 `yaml:"length_penalty,omitempty" json:"length_penalty,omitempty"`
+	NoRepeatNgram     int      `yaml:"no_repeat_ngram_size,omitempty" json:"no_repeat_ngram_size,omitempty"`
+	RepetitionPenalty float64  `yaml:"repetition_penalty,omitempty" json:"repetition_penalty,omitempty"`
+	Sample            bool     `yaml:"sample,omitempty" json:"sample,omitempty"`
+	Temperature       float64  `yaml:"temperature,omitempty" json:"temperature,omitempty"`
+	TopK              int      `yaml:"top_k,omitempty" json:"top_k,omitempty"`
+	TopP              float64  `yaml:"top_p,omitempty" json:"top_p,omitempty"`
+	Seed              uint64   `yaml:"seed,omitempty" json:"seed,omitempty"`
+	// BatchSize is how many rows the model reads at a time; it does not change what it writes.
+	BatchSize int `yaml:"batch_size,omitempty" json:"-"`
+}
+
+// Slice is a subset of rows by what their input or answer looks like. All conditions must hold.
+type Slice struct {
+	Name string `yaml:"name,omitempty"`
+	// Of is the text that the conditions look at: input (the default) or target.
+	Of string `yaml:"of,omitempty"`
+	// MinWords is how many words the text has at least.
+	MinWords int `yaml:"min_words,omitempty"`
+	// MaxWords is how many words the text has at most; 0 is any number.
+	MaxWords int `yaml:"max_words,omitempty"`
+	MinChars int `yaml:"min_chars,omitempty"`
+	MaxChars int `yaml:"max_chars,omitempty"`
+	// Matches is a regular expression that is found in the text.
+	Matches string `yaml:"matches,omitempty"`
+	// Not takes the rows that the conditions leave out instead.
+	Not bool `yaml:"not,omitempty"`
+}
+
+// compiled is a slice ready to be asked.
+type compiled struct {
+	Slice
+	re *regexp.Regexp
+}
+
+func (c *compiled) holds(p *Pair) bool {
+	text := p.Input
+	if c.Of == "target" {
+		text = p.Target
+	}
+	words, chars := len(pytext.Fields(text)), utf8.RuneCountInString(text)
+	in := words >= c.MinWords && (c.MaxWords == 0 || words <= c.MaxWords) &&
+		chars >= c.MinChars && (c.MaxChars == 0 || chars <= c.MaxChars) && (c.re == nil || c.re.MatchString(text))
+	return in != c.Not
+}
+
+func compileSlices(slices []Slice) ([]compiled, error) {
+	var errs []error
+	var out []compiled
+	seen := map[string]bool{}
+	for i, s := range slices {
+		c := compiled{Slice: s}
+		where := fmt.Sprintf("slices[%d]", i)
+		switch {
+		case s.Name == "", strings.Contains(s.Name, "/"):
+			errs = append(errs, fmt.Errorf("%s: name %q is empty or holds a slash", where, s.Name))
+		case seen[s.Name]:
+			errs = append(errs, fmt.Errorf("%s: there is another slice %q", where, s.Name))
+		}
+		seen[s.Name] = true
+		if s.Of != "" && s.Of != "input" && s.Of != "target" {
+			errs = append(errs, fmt.Errorf("%s: of %q is neither input nor target", where, s.Of))
+		}
+		if s.Matches != "" {
+			re, err := regexp.Compile(s.Matches)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: matches: %w", where, err))
+			}
+			c.re = re
+		}
+		out = append(out, c)
+	}
+	return out, errors.Join(errs...)
+}
+
+// Validate says everything that is wrong with the suite. A suite without metrics is one that a recipe
+// does not use, and is right.
+func (s Suite) Validate() error {
+	_, err := ParseMetrics(s.Metrics)
+	errs := []error{err}
+	_, err = compileSlices(s.Slices)
+	errs = append(errs, err, s.Decoding.Validate())
+	if s.Limit < 0 {
+		errs = append(errs, fmt.Errorf("limit %d is negative", s.Limit))
+	}
+	if s.Bootstrap != nil {
+		errs = append(errs, s.Bootstrap.Validate())
+	}
+	seen := map[string]bool{}
+	for i, t := range s.Tasks {
+		if t.Name == "" || strings.Contains(t.Name, "/") || seen[t.Name] {
+			errs = append(errs, fmt.Errorf("tasks[%d]: name %q is empty, holds a slash, or is taken", i, t.Name))
+		}
+		seen[t.Name] = true
+		if _, err := ParseMetrics(t.Metrics); err != nil {
+			errs = append(errs, fmt.Errorf("tasks[%d] %s: %w", i, t.Name, err))
+		}
+		if len(t.Metrics) == 0 && len(s.Metrics) == 0 {
+			errs = append(errs, fmt.Errorf("tasks[%d] %s: has no metrics, nor has the suite", i, t.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Validate says what is wrong with the decoding settings.
+func (d Decoding) Validate() error {
+	var errs []error
+	for _, c := range []struct {
+		name  string
+		value int
+	}{
+		{"beams", d.Beams}, {"max_new_tokens", d.MaxNewTokens}, {"min_new_tokens", d.MinNewTokens},
+		{"top_k", d.TopK}, {"no_repeat_ngram_size", d.NoRepeatNgram}, {"batch_size", d.BatchSize},
+	} {
+		if c.value < 0 {
+			errs = append(errs, fmt.Errorf("decoding.%s %d is negative", c.name, c.value))
+		}
+	}
+	if d.TopP < 0 || d.TopP > 1 {
+		errs = append(errs, fmt.Errorf("decoding.top_p %v is not between 0 and 1", d.TopP))
+	}
+	if d.Temperature < 0 {
+		errs = append(errs, fmt.Errorf("decoding.temperature %v is negative", d.Temperature))
+	}
+	if d.Beams > 1 && d.Sample {
+		errs = append(errs, errors.New("decoding: beams and sample exclude each other"))
+	}
+	return errors.Join(errs...)
+}
+
+// ParseSuite reads a suite file: version: 1 and the keys of Suite. path is for messages.
+func ParseSuite(path string, data []byte) (Suite, error) {
+	var file struct {
+		Version int `yaml:"version"`
+		Suite   `yaml:",inline"`
+	}
+	if _, err := strictyaml.Unmarshal(path, data, &file); err != nil {
+		return Suite{}, err
+	}
+	var errs []error
+	if file.Version != 1 {
+		errs = append(errs, fmt.Errorf("version %d: this version reads 1", file.Version))
+	}
+	if len(file.Metrics) == 0 && !slices.ContainsFunc(file.Tasks, func(t Task) bool { return len(t.Metrics) > 0 }) {
+		errs = append(errs, errors.New("metrics: none are given"))
+	}
+	errs = append(errs, file.Validate())
+	if err := errors.Join(errs...); err != nil {
+		return Suite{}, &SuiteError{path, err}
+	}
+	return file.Suite, nil
+}
+
+// SuiteError says what is wrong with a suite file.
+type SuiteError struct {
+	Path string
+	Err  error
+}
+
+func (e *SuiteError) Error() string { return fmt.Sprintf("suite %s: %v", e.Path, e.Err) }
+func (e *SuiteError) Unwrap() error { return e.Err }
+
+// bootstrap is the suite's setting or the default.
+func (s Suite) bootstrap() Bootstrap {
+	if s.Bootstrap == nil {
+		return DefaultBootstrap()
+	}
+	b := *s.Bootstrap
+	if b.Confidence == 0 {
+		b.Confidence = DefaultBootstrap().Confidence
+	}
+	return b
+}
+
+// decodingJSON is what a report says of the decoding.
+func (d Decoding) decodingJSON() json.RawMessage {
+	b, err := json.Marshal(d)
+	if err != nil {
+		return nil // no field of it can fail
+	}
+	return b
+}
+
+// TaskList is the suite's tasks with what they leave out filled in; a suite without tasks is one
+// without a name.
+func (s Suite) TaskList() []Task {
+	tasks := s.Tasks
+	if len(tasks) == 0 {
+		tasks = []Task{{}}
+	}
+	out := make([]Task, len(tasks))
+	for i, t := range tasks {
+		if len(t.Data) == 0 {
+			t.Data = s.Data
+		}
+		if t.Columns == nil {
+			t.Columns = &s.Columns
+		}
+		if t.Prefix == nil {
+			t.Prefix = &s.Prefix
+		}
+		if t.Limit == nil {
+			t.Limit = &s.Limit
+		}
+		if len(t.Metrics) == 0 {
+			t.Metrics = s.Metrics
+		}
+		out[i] = t
+	}
+	return out
+}

@@ -36,8 +36,8 @@ type parquetColumn struct {
 	at, n  int
 }
 
-func newParquet(file *opened, path string, o ReadOptions) (r *parquetRows, err error) {
-	r = &parquetRows{path: path, plan: o.plan(), raw: o.Raw, max: o.MaxRowBytes}
+func newParquet(file *opened, path string, o ReadOptions) (_ *parquetRows, err error) {
+	r := &parquetRows{path: path, plan: o.plan(), raw: o.Raw, max: o.MaxRowBytes}
 	defer func() {
 		if err != nil {
 			_ = r.Close() // read only

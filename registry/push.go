@@ -107,13 +107,14 @@ func (r *Registry) prepare(ctx context.Context, request PushRequest) (*pushing, 
 		return nil, err
 	}
 	p := &pushing{request: request, folder: f}
-	if err := p.chooseCard(); err != nil {
+	if p.layers, err = f.hash(); err != nil {
 		return nil, err
 	}
-	if p.layers, err = p.hash(); err != nil {
+	tree := treeDigest(p.layers)
+	if err := p.chooseCard(tree); err != nil {
 		return nil, err
 	}
-	p.model = Model{Kind: f.kind, Tree: treeDigest(p.layers), Created: request.Created, Canaries: request.Canaries != "", Layers: p.layers}
+	p.model = Model{Kind: f.kind, Tree: tree, Created: request.Created, Canaries: request.Canaries != "", Layers: p.layers}
 	if f.kind == KindAdapter {
 		if err := r.bindBase(ctx, p); err != nil {
 			return nil, err
@@ -127,30 +128,28 @@ func (r *Registry) prepare(ctx context.Context, request PushRequest) (*pushing, 
 }
 
 // chooseCard takes the request's card or the folder's, and compares its figures with the reports.
-func (p *pushing) chooseCard() error {
+func (p *pushing) chooseCard(tree string) error {
 	text := p.request.Card
 	if text == nil {
 		var err error
-		if text, err = readOptional(filepath.Join(p.folder.dir, cardPath)); err != nil {
+		if text, err = readOptional(p.folder.path(cardPath)); err != nil {
 			return err
 		}
 	} else {
 		p.card = text
-		has := func(f file) bool { return f.path == cardPath }
-		if !slices.ContainsFunc(p.folder.files, has) {
-			p.folder.files = append(p.folder.files, file{cardPath, v1.MediaTypeModelDocRaw})
-			slices.SortFunc(p.folder.files, func(a, b file) int { return strings.Compare(a.path, b.path) })
-		}
+		p.layers = slices.DeleteFunc(p.layers, func(l Layer) bool { return l.Path == cardPath })
+		p.layers = append(p.layers, Layer{Path: cardPath, MediaType: v1.MediaTypeModelDocRaw, Digest: digest.Bytes(text), Size: int64(len(text))})
+		slices.SortFunc(p.layers, func(a, b Layer) int { return strings.Compare(a.Path, b.Path) })
 	}
 	if text == nil {
 		p.warnings = append(p.warnings, "the model has no card")
 		return nil
 	}
-	reports := make([][]byte, 0, len(p.request.Reports))
+	reports := make([]card.Named, 0, len(p.request.Reports))
 	for _, report := range p.request.Reports {
-		reports = append(reports, report.Data)
+		reports = append(reports, card.Named(report))
 	}
-	differences, err := card.Compare(text, reports)
+	differences, err := card.Compare(text, reports, tree)
 	if err != nil {
 		return fmt.Errorf("model card: %w", err)
 	}
@@ -158,22 +157,6 @@ func (p *pushing) chooseCard() error {
 		return &CardError{Differences: differences}
 	}
 	return nil
-}
-
-// hash turns the folder's files, with the chosen card among them, into layers.
-func (p *pushing) hash() ([]Layer, error) {
-	layers := make([]Layer, 0, len(p.folder.files))
-	for _, f := range p.folder.files {
-		layer := Layer{Path: f.path, MediaType: f.mediaType}
-		var err error
-		if f.path == cardPath && p.card != nil {
-			layer.Digest, layer.Size = digest.Bytes(p.card), int64(len(p.card))
-		} else if layer.Digest, layer.Size, err = digest.File(p.folder.path(f.path)); err != nil {
-			return nil, fmt.Errorf("reading %s: %w", f.path, err)
-		}
-		layers = append(layers, layer)
-	}
-	return layers, nil
 }
 
 func (f *folder) path(name string) string { return filepath.Join(f.dir, filepath.FromSlash(name)) }

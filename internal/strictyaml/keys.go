@@ -26,8 +26,8 @@ func Keys(t reflect.Type) []Key {
 }
 
 func collect(t reflect.Type, prefix string, depth int, keys *[]Key) {
-	for _, f := range fields(t) {
-		full, ft := join(prefix, f.name), f.typ
+	for _, f := range Fields(t) {
+		full, ft := join(prefix, f.Name), f.Type
 		if section(ft) && depth < maxDepth {
 			collect(deref(ft), full, depth+1, keys)
 			continue
@@ -58,20 +58,20 @@ func deref(t reflect.Type) reflect.Type {
 	return t
 }
 
-// field is a struct field as the file names it.
-type field struct {
-	name  string
-	index []int
-	typ   reflect.Type
+// Field is a struct field as the file names it.
+type Field struct {
+	Name  string // in the file
+	Index []int  // as reflect.Value.FieldByIndex takes it
+	Type  reflect.Type
 }
 
-// fields lists the fields of a struct that a file may name; inlined structs are taken apart.
-func fields(t reflect.Type) []field {
+// Fields lists the fields of a struct that a file may name; inlined structs are taken apart.
+func Fields(t reflect.Type) []Field {
 	t = deref(t)
 	if t.Kind() != reflect.Struct {
 		return nil
 	}
-	var all []field
+	var all []Field
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
@@ -79,31 +79,31 @@ func fields(t reflect.Type) []field {
 			continue
 		}
 		if strings.Contains(options, "inline") || (f.Anonymous && name == "" && section(f.Type)) {
-			for _, sub := range fields(f.Type) {
-				all = append(all, field{sub.name, append([]int{i}, sub.index...), sub.typ})
+			for _, sub := range Fields(f.Type) {
+				all = append(all, Field{sub.Name, append([]int{i}, sub.Index...), sub.Type})
 			}
 			continue
 		}
 		if name == "" {
 			name = strings.ToLower(f.Name)
 		}
-		all = append(all, field{name, []int{i}, f.Type})
+		all = append(all, Field{name, []int{i}, f.Type})
 	}
 	return all
 }
 
 func keysOf(t reflect.Type) []string {
 	var names []string
-	for _, f := range fields(t) {
-		names = append(names, f.name)
+	for _, f := range Fields(t) {
+		names = append(names, f.Name)
 	}
 	return names
 }
 
 func fieldByKey(v reflect.Value, name string) (reflect.Value, bool) {
-	for _, f := range fields(v.Type()) {
-		if f.name == name {
-			return v.FieldByIndex(f.index), true
+	for _, f := range Fields(v.Type()) {
+		if f.Name == name {
+			return v.FieldByIndex(f.Index), true
 		}
 	}
 	return reflect.Value{}, false

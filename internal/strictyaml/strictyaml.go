@@ -10,6 +10,7 @@ package strictyaml
 import (
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -128,7 +129,19 @@ func Set(into any, source, key, text string) error {
 
 // Marshal writes a struct as YAML, keys in the order of its fields.
 func Marshal(v any) ([]byte, error) {
-	return yaml.MarshalWithOptions(v, yaml.Indent(2), yaml.IndentSequence(true), yaml.UseLiteralStyleIfMultiline(true))
+	return yaml.MarshalWithOptions(v, yaml.Indent(2), yaml.IndentSequence(true),
+		yaml.UseLiteralStyleIfMultiline(true), yaml.CustomMarshaler(marshalFloat))
+}
+
+// marshalFloat writes 1.0e-06 where the library's 1e-06 is a text to older readers of YAML.
+func marshalFloat(v float64) ([]byte, error) {
+	text := strconv.FormatFloat(v, 'g', -1, 64)
+	if mantissa, exponent, ok := strings.Cut(text, "e"); ok && !strings.Contains(mantissa, ".") {
+		text = mantissa + ".0e" + exponent
+	} else if !strings.ContainsAny(text, ".eIN") {
+		text += ".0"
+	}
+	return []byte(text), nil
 }
 
 // parse gives the one value of the file.

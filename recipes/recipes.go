@@ -1,0 +1,257 @@
+// Package recipes reads the file that a run follows and gives the options of the packages that act
+// on it: data for datasets, train for trainer, eval for eval.
+//
+// A recipe is strict: an unknown key is an error that names the nearest known one, and all
+// problems are told at once, each with its line. Over the file lie T5CTL_* variables, over those
+// what --set says. Relative paths in the file are seen from the file's own folder, so that it
+// means the same from anywhere; relative paths in an override are seen from the current folder.
+package recipes
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/t5ctl/t5ctl/datasets"
+	"github.com/t5ctl/t5ctl/internal/nearest"
+	"github.com/t5ctl/t5ctl/internal/strictyaml"
+	"github.com/t5ctl/t5ctl/internal/t5"
+	"github.com/t5ctl/t5ctl/trainer"
+)
+
+// Version is the format of recipes that this package writes.
+const Version = 1
+
+// Recipe says what a run does: from which base or shape of model, on which data, how it learns,
+// how it is judged, and which bounds it must keep.
+type Recipe struct {
+	// Version is the format of this file, now 1.
+	Version int `yaml:"version"`
+	// Name is what runs and the trained model are called: small letters, digits, dots and dashes.
+	Name string `yaml:"name"`
+	// Description says in a line what the recipe is for.
+	Description string `yaml:"description,omitempty"`
+	// Base is the model to start from: a folder, name@vN, name@channel, name@sha256:… or
+	// hf:owner/name. Give either base or model.
+	Base string `yaml:"base,omitempty"`
+	// Model is the shape of a model that is trained from fresh weights, in the keys of a Hugging
+	// Face config.json.
+	Model *t5.Config `yaml:"model,omitempty"`
+	// Tokenizer is what turns text into tokens. Without it the base's own is used.
+	Tokenizer Tokenizer `yaml:"tokenizer,omitempty"`
+	// Data says which files there are and how their rows become batches.
+	Data datasets.Source `yaml:"data"`
+	// Train says how the model learns.
+	Train trainer.Options `yaml:"train"`
+	// Generation says how the model writes, in evaluations and wherever it is used later.
+	Generation Generation `yaml:"generation,omitempty"`
+}
+
+// Tokenizer names the vocabulary and how its reference applies it.
+type Tokenizer struct {
+	// Path is a spiece.model, a tokenizer.json, or a folder that holds one.
+	Path string `yaml:"path,omitempty"`
+	// Mode says whose behaviour is followed: hf5 (transformers 5, the default), json (the file
+	// alone), sp (SentencePiece), or bytes (ByT5, no file needed).
+	Mode string `yaml:"mode,omitempty"`
+}
+
+// TokenizerModes lists what Tokenizer.Mode can be.
+func TokenizerModes() []string { return []string{"hf5", "json", "sp", "bytes"} }
+
+// Default is what a recipe starts from before its file is read.
+func Default() Recipe {
+	return Recipe{Train: trainer.DefaultOptions(), Generation: DefaultGeneration()}
+}
+
+// Validate tells all that is wrong with the recipe, one problem a line, each starting with the
+// dotted key.
+func (r Recipe) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	switch r.Version {
+	case Version:
+	case 0:
+		bad("version: is missing; this t5ctl writes version: %d", Version)
+	default:
+		bad("version: %d is not known; this t5ctl reads version %d", r.Version, Version)
+	}
+	if !regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`).MatchString(r.Name) {
+		bad("name: %q must be 1 to 64 small letters, digits, dots, dashes or underscores", r.Name)
+	}
+	errs = append(errs, r.validateModel()...)
+	errs = append(errs, r.Data.Validate(), within("train", r.Train.Validate()), within("generation", r.Generation.Validate()))
+	return errors.Join(errs...)
+}
+
+// validateModel checks where the weights come from and whether that fits the method.
+func (r Recipe) validateModel() (errs []error) {
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	switch {
+	case r.Base == "" && r.Model == nil:
+		bad("base: is missing; give base (a model to start from) or model (a shape to train from scratch)")
+	case r.Base != "" && r.Model != nil:
+		bad("model: cannot stand beside base; a base has its own shape")
+	case r.Model != nil && r.Train.Method == trainer.LoRA:
+		bad("train.method: lora needs a base; fresh weights are trained with full or pretrain")
+	}
+	if r.Model != nil {
+		errs = append(errs, within("model", r.Model.Validate()))
+		if r.Tokenizer == (Tokenizer{}) {
+			bad("tokenizer: is missing; a model from scratch needs path, or mode: bytes")
+		}
+	}
+	if m := r.Tokenizer.Mode; m != "" && !slices.Contains(TokenizerModes(), m) {
+		text := fmt.Sprintf("tokenizer.mode: %q is none of %s", m, strings.Join(TokenizerModes(), ", "))
+		if near := nearest.Of(m, TokenizerModes()); near != "" {
+			text += fmt.Sprintf(" (did you mean %s?)", near)
+		}
+		errs = append(errs, errors.New(text))
+	}
+	return errs
+}
+
+// within puts the section's name before each line of an error that does not name it yet.
+func within(section string, err error) error {
+	if err == nil {
+		return nil
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for i, text := range lines {
+		if !strings.HasPrefix(text, section+".") && !strings.HasPrefix(text, section+":") {
+			lines[i] = section + "." + text
+		}
+	}
+	return errors.New(strings.Join(lines, "\n"))
+}
+
+// At gives the recipe with its relative paths seen from dir. A base that is no folder there is
+// left as it is: it may be a reference.
+func (r Recipe) At(dir string) Recipe {
+	r.Data = r.Data.At(dir)
+	if r.Tokenizer.Path != "" && !filepath.IsAbs(r.Tokenizer.Path) {
+		r.Tokenizer.Path = filepath.Join(dir, r.Tokenizer.Path)
+	}
+	if r.Base != "" && !filepath.IsAbs(r.Base) && !strings.HasPrefix(r.Base, "hf:") {
+		here := filepath.Join(dir, filepath.FromSlash(r.Base))
+		if _, err := os.Stat(here); err == nil || explicitPath(r.Base) {
+			r.Base = here
+		}
+	}
+	return r
+}
+
+// explicitPath says whether a reference can only be a path.
+func explicitPath(ref string) bool {
+	return strings.HasPrefix(ref, "./") || strings.HasPrefix(ref, "../") || ref == "." || ref == ".."
+}
+
+// NotFoundError says that there is neither a file nor a preset of that name.
+type NotFoundError struct {
+	Path    string
+	Nearest string // a preset or a file beside it
+}
+
+func (e *NotFoundError) Error() string { return fmt.Sprintf("no recipe %s", e.Path) }
+
+// Is makes it a missing file.
+func (e *NotFoundError) Is(target error) bool { return target == fs.ErrNotExist }
+
+// Loaded is a recipe with all that was said about it.
+type Loaded struct {
+	Recipe
+	Path string // of the file
+	Text []byte // of the file, as it stands in the run's record
+}
+
+// Load reads the recipe at path, lays the overrides over it in order, and checks the result. What
+// is wrong is a *strictyaml.Error with every problem, or a *NotFoundError.
+func Load(path string, overrides []Override) (Loaded, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Loaded{}, &NotFoundError{Path: path, Nearest: nearestFile(path)}
+	}
+	if err != nil {
+		return Loaded{}, err
+	}
+	r, err := parse(path, text, filepath.Dir(path), overrides)
+	return Loaded{Recipe: r, Path: path, Text: text}, err
+}
+
+func nearestFile(path string) string {
+	var names []string
+	for _, pattern := range []string{"*.yaml", "*.yml"} {
+		found, _ := filepath.Glob(filepath.Join(filepath.Dir(path), pattern)) // the pattern is ours
+		names = append(names, found...)
+	}
+	return nearest.Of(path, names)
+}
+
+// parse joins file, overrides and checks; dir is what relative paths are seen from.
+func parse(path string, text []byte, dir string, overrides []Override) (Recipe, error) {
+	r, fresh := Default(), t5.DefaultConfig()
+	r.Model = &fresh // so that a model section says only what differs
+	doc, err := strictyaml.Unmarshal(path, text, &r)
+	problems := problemsOf(err)
+	if doc == nil {
+		return Recipe{}, err
+	}
+	r = r.At(dir)
+	model := doc.Has("model")
+	for _, o := range overrides {
+		problems = append(problems, problemsOf(strictyaml.Set(&r, o.Source, o.Key, o.Value))...)
+		model = model || o.Key == "model" || strings.HasPrefix(o.Key, "model.")
+	}
+	if !model {
+		r.Model = nil
+	}
+	r.Data = r.Data.WithDefaults()
+	problems = append(problems, invalid(r.Validate(), doc, overrides, problems)...)
+	if len(problems) == 0 {
+		return r, nil
+	}
+	slices.SortStableFunc(problems, func(a, b strictyaml.Problem) int { return a.Line - b.Line })
+	return r, &strictyaml.Error{Problems: problems}
+}
+
+func problemsOf(err error) []strictyaml.Problem {
+	if e, ok := errors.AsType[*strictyaml.Error](err); ok {
+		return e.Problems
+	}
+	return nil
+}
+
+// invalid finds the lines of what Validate says. A key that could not be read at all was told
+// before, and is not told again.
+func invalid(err error, doc *strictyaml.Document, overrides []Override, told []strictyaml.Problem) []strictyaml.Problem {
+	if err == nil {
+		return nil
+	}
+	keyed := regexp.MustCompile(`^([a-z0-9_]+(?:\.[a-z0-9_]+|\[[0-9]+\])*)[: ]+(.*)$`)
+	var problems []strictyaml.Problem
+	for text := range strings.SplitSeq(err.Error(), "\n") {
+		p := strictyaml.Problem{Path: doc.Path, Reason: text}
+		if m := keyed.FindStringSubmatch(text); m != nil {
+			key := strings.NewReplacer("[", ".", "]", "").Replace(m[1])
+			p.Key, p.Reason, p.Line = m[1], m[2], doc.Line(key)
+			for _, o := range overrides {
+				if o.Key == key {
+					p.Path, p.Line = o.Source, 0
+				}
+			}
+			if slices.ContainsFunc(told, func(t strictyaml.Problem) bool { return t.Key == key }) {
+				continue
+			}
+		}
+		problems = append(problems, p)
+	}
+	return problems
+}
+
+// YAML writes the recipe with every key that it has, as the resolved record of a run.
+func (r Recipe) YAML() ([]byte, error) { return strictyaml.Marshal(r) }

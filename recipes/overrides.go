@@ -53,9 +53,10 @@ func Environment(environ []string) ([]Override, error) {
 		name, value, _ := strings.Cut(entry, "=")
 		key, ok := names[name]
 		switch {
-		case ok && value != "":
+		case value == "":
+		case ok:
 			overrides = append(overrides, Override{Key: key, Value: value, Source: name})
-		case !ok && slices.ContainsFunc(sections, func(s string) bool { return strings.HasPrefix(name, s) }):
+		case slices.ContainsFunc(sections, func(s string) bool { return strings.HasPrefix(name, s) }):
 			problems = append(problems, strictyaml.Problem{
 				Path: name, Reason: "is no key of a recipe", Nearest: nearest.Of(name, known),
 			})

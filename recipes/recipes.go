@@ -174,22 +174,13 @@ type Loaded struct {
 func Load(path string, overrides []Override) (Loaded, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Loaded{}, &NotFoundError{Path: path, Nearest: nearestFile(path)}
+		return Loaded{}, &NotFoundError{Path: path, Nearest: nearestSibling(path)}
 	}
 	if err != nil {
 		return Loaded{}, err
 	}
 	r, err := parse(path, text, filepath.Dir(path), overrides)
 	return Loaded{Recipe: r, Path: path, Text: text}, err
-}
-
-func nearestFile(path string) string {
-	var names []string
-	for _, pattern := range []string{"*.yaml", "*.yml"} {
-		found, _ := filepath.Glob(filepath.Join(filepath.Dir(path), pattern)) // the pattern is ours
-		names = append(names, found...)
-	}
-	return nearest.Of(path, names)
 }
 
 // parse joins file, overrides and checks; dir is what relative paths are seen from.
@@ -251,6 +242,54 @@ func invalid(err error, doc *strictyaml.Document, overrides []Override, told []s
 		problems = append(problems, p)
 	}
 	return problems
+}
+
+// CheckFiles says which of the files that the recipe names are not there.
+func (l Loaded) CheckFiles() error {
+	var problems []strictyaml.Problem
+	doc, err := strictyaml.Unmarshal(l.Path, l.Text, new(Recipe))
+	if err != nil {
+		return err
+	}
+	missing := func(key, path string) {
+		problems = append(problems, strictyaml.Problem{
+			Path: l.Path, Line: doc.Line(key), Key: key, Reason: "no such file " + path, Nearest: nearestSibling(path),
+		})
+	}
+	for _, split := range datasets.Splits() {
+		for _, path := range l.Data.Paths(split) {
+			if _, err := (datasets.Paths{path}).Files(); err != nil {
+				missing("data."+string(split), path)
+			} else if _, err := os.Stat(path); err != nil && !strings.ContainsAny(path, "*?[") {
+				missing("data."+string(split), path)
+			}
+		}
+	}
+	if path := l.Tokenizer.Path; path != "" {
+		if _, err := os.Stat(path); err != nil {
+			missing("tokenizer.path", path)
+		}
+	}
+	if len(problems) > 0 {
+		return &strictyaml.Error{Problems: problems}
+	}
+	return nil
+}
+
+// nearestSibling is the file in the same folder whose name is most alike.
+func nearestSibling(path string) string {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return ""
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if near := nearest.Of(filepath.Base(path), names); near != "" {
+		return filepath.Join(filepath.Dir(path), near)
+	}
+	return ""
 }
 
 // YAML writes the recipe with every key that it has, as the resolved record of a run.

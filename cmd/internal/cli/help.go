@@ -92,10 +92,10 @@ func (a *App) help(cmd *cobra.Command, _ []string) {
 // helpText is the page of a command: what it is for, how it is called, what it takes.
 func helpText(cmd *cobra.Command, heading func(string) string) string {
 	var b strings.Builder
-	b.WriteString(strings.TrimSpace(orElse(cmd.Long, cmd.Short)) + "\n")
 	if cmd.IsAdditionalHelpTopicCommand() {
-		return b.String()
+		return cmd.Long
 	}
+	b.WriteString(paragraphs(orElse(cmd.Long, cmd.Short)))
 	section := func(title, text string) {
 		if text = strings.TrimRight(text, "\n"); text != "" {
 			fmt.Fprintf(&b, "\n%s\n%s\n", heading(title), text)
@@ -165,6 +165,27 @@ func definitionList(rows [][2]string) string {
 	return b.String()
 }
 
+// paragraphs fills running text to the width of help; indented lines stay as they are.
+func paragraphs(text string) string {
+	var b, running strings.Builder
+	flush := func() {
+		if running.Len() > 0 {
+			b.WriteString(strings.Join(wrapped(running.String(), helpColumns), "\n") + "\n")
+			running.Reset()
+		}
+	}
+	for line := range strings.SplitSeq(strings.Trim(text, "\n"), "\n") {
+		if line == "" || strings.HasPrefix(line, " ") {
+			flush()
+			b.WriteString(line + "\n")
+		} else {
+			running.WriteString(line + " ")
+		}
+	}
+	flush()
+	return b.String()
+}
+
 // wrapped breaks text at spaces into lines of at most width columns where words allow it.
 func wrapped(text string, width int) []string {
 	lines := []string{""}
@@ -209,6 +230,7 @@ func environmentText() string {
 		[2]string{"COLUMNS", "width of tables where the terminal does not tell it"},
 		[2]string{"XDG_CONFIG_HOME", "where the configuration is kept (default ~/.config)"},
 		[2]string{"XDG_DATA_HOME", "where registry and plugins are kept (default ~/.local/share)"},
+		[2]string{"XDG_CACHE_HOME", "where unpacked presets are kept (default ~/.cache)"},
 		[2]string{"XDG_STATE_HOME", "where crash reports are kept (default ~/.local/state)"},
 	)
 	return "A setting is taken from the flag, else from the environment, else from the\n" +

@@ -40,6 +40,8 @@ type entry struct {
 // commands lists every command, one line each, in the order of the help.
 func commands() []entry {
 	return []entry{
+		{groupTrain, newRecipeCommand},
+		{groupEvaluate, newEvalCommand},
 		{groupDesk, newVersionCommand},
 		{groupDesk, newCompletionCommand},
 	}

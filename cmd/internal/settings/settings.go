@@ -180,6 +180,11 @@ func StateHome() string {
 	return xdg("XDG_STATE_HOME", ".local", "state")
 }
 
+// CacheHome is where what can be made again lives: $XDG_CACHE_HOME, else ~/.cache.
+func CacheHome() string {
+	return xdg("XDG_CACHE_HOME", ".cache")
+}
+
 // xdg ignores a relative path, as the base directory specification asks.
 func xdg(name string, fallback ...string) string {
 	if dir := os.Getenv(name); filepath.IsAbs(dir) {

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/t5ctl/t5ctl/cmd/internal/term"
+	"github.com/t5ctl/t5ctl/eval"
+	"github.com/t5ctl/t5ctl/internal/strictyaml"
+)
+
+// newEvalCommand groups what concerns the quality of outputs.
+func newEvalCommand(app *App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "eval",
+		Short: "Score outputs, compare models, and gate on the result",
+		Long: "Scores are those of sacreBLEU 2.6.0 and rouge-score 0.1.2 to the last digit, with their\n" +
+			"signatures. A report can be gated and compared later without the texts.",
+	}
+	cmd.AddCommand(newEvalScoreCommand(app), newEvalGateCommand(app))
+	return cmd
+}
+
+// evalRules maps the failures of evaluation to exit codes.
+func evalRules() []rule {
+	return []rule{
+		as(exitGate, saying[*eval.GateError]("t5ctl eval gate with the same files shows every check")),
+		as(exitUsage, func(e *eval.UnknownMetricError) string { return didYouMean(e.Nearest) }),
+		as(exitUsage, func(e *eval.UnknownOptionError) string { return didYouMean(e.Nearest) }),
+		as[*eval.OptionValueError](exitUsage, nil),
+		as[*eval.DuplicateMetricError](exitUsage, nil),
+		as(exitUsage, saying[*eval.LengthError]("every line of one file must answer the same line of the other; look for a missing or an extra line")),
+		as[*eval.EmptyFileError](exitUsage, nil),
+		as[*eval.LineError](exitUsage, nil),
+		as[*eval.NoReferenceError](exitUsage, nil),
+		as[*eval.UnknownTaskError](exitUsage, nil),
+		as[*eval.SuiteError](exitUsage, nil),
+		as[*eval.GatesError](exitUsage, nil),
+		as[*eval.ReportError](exitCorrupt, nil),
+		as[*eval.RowsError](exitCorrupt, nil),
+		as[*strictyaml.Error](exitUsage, nil),
+	}
+}
+
+// resultsTable shows results, one row each.
+func resultsTable(results []eval.Result) term.Table {
+	tab := term.Table{Header: []string{"metric", "score", "interval", "rows", "signature"}, Right: []int{1, 3}}
+	for _, r := range results {
+		name := r.Name
+		if r.Slice != "" {
+			name += " (" + r.Slice + ")"
+		}
+		interval := ""
+		if r.CI != nil {
+			interval = r.CI[0].Format() + " to " + r.CI[1].Format()
+		}
+		signature := r.Signature
+		if r.Verdict != eval.VerdictOK {
+			signature = r.Verdict + ": " + r.Note
+		}
+		tab.Add(name, r.Score.Format(), interval, strconv.Itoa(r.N), signature)
+	}
+	return tab
+}
+
+// reportPath is the report that a path means: the file, or report.json in a folder.
+func reportPath(path string) string {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return filepath.Join(path, "report.json")
+	}
+	return path
+}
+
+// readEvidence reads a report by path.
+func readEvidence(path string) (eval.Evidence, error) {
+	return eval.ReadEvidence(reportPath(path))
+}
+
+// missing names required flags that were not given.
+func missing(flags map[string]bool, order ...string) error {
+	var absent []string
+	for _, name := range order {
+		if !flags[name] {
+			absent = append(absent, "--"+name)
+		}
+	}
+	switch len(absent) {
+	case 0:
+		return nil
+	case 1:
+		return usageError{errors.New(absent[0] + " is missing")}
+	}
+	return usageError{errors.New(strings.Join(absent, ", ") + " are missing")}
+}

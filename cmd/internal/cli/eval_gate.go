@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"context"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/t5ctl/t5ctl/cmd/internal/term"
+	"github.com/t5ctl/t5ctl/eval"
+	"github.com/t5ctl/t5ctl/internal/atomicfile"
+)
+
+// evalGateOptions is what the command line of eval gate says, not yet checked.
+type evalGateOptions struct {
+	reports         []string
+	gates, baseline string
+	junit, markdown string
+}
+
+func (o *evalGateOptions) bind(flags *pflag.FlagSet) {
+	flags.StringArrayVar(&o.reports, "report", nil, "`file` or folder of a report to judge (repeatable: an evaluation and an exposure test)")
+	flags.StringVar(&o.gates, "gates", "", "`file` of gates")
+	flags.StringVar(&o.baseline, "baseline", "", "`report` to compare with, for gates with max_drop")
+	flags.StringVar(&o.junit, "junit", "", "write JUnit XML to this `file`")
+	flags.StringVar(&o.markdown, "markdown", "", "write a Markdown table to this `file`")
+}
+
+// gateRequest is a checked request to judge reports.
+type gateRequest struct {
+	gates    eval.Gates
+	reports  []eval.Evidence
+	baseline *eval.Evidence
+}
+
+func (o *evalGateOptions) request() (gateRequest, error) {
+	var req gateRequest
+	err := missing(map[string]bool{"report": len(o.reports) > 0, "gates": o.gates != ""}, "report", "gates")
+	if err != nil {
+		return req, err
+	}
+	data, err := os.ReadFile(o.gates)
+	if err != nil {
+		return req, err
+	}
+	if req.gates, err = eval.ParseGates(o.gates, data); err != nil {
+		return req, err
+	}
+	for _, path := range o.reports {
+		e, err := readEvidence(path)
+		if err != nil {
+			return req, err
+		}
+		req.reports = append(req.reports, e)
+	}
+	if o.baseline != "" {
+		e, err := readEvidence(o.baseline)
+		if err != nil {
+			return req, err
+		}
+		req.baseline = &e
+	}
+	return req, nil
+}
+
+func newEvalGateCommand(app *App) *cobra.Command {
+	var opts evalGateOptions
+	cmd := &cobra.Command{
+		Use:   "gate --report FILE --gates FILE",
+		Short: "Pass, or exit with code 3 and say what failed by how much",
+		Long: "A metric that is missing, undefined, or measured on other data or otherwise than the\n" +
+			"baseline's does not pass. Where GITHUB_STEP_SUMMARY is set, the table is appended to it.",
+		Example: "  t5ctl eval gate --report runs/g2p-1/reports/test --gates gates.yaml --baseline base/report.json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runEvalGate(cmd.Context(), app, opts)
+		},
+	}
+	opts.bind(cmd.Flags())
+	return cmd
+}
+
+func runEvalGate(_ context.Context, app *App, opts evalGateOptions) error {
+	req, err := opts.request()
+	if err != nil {
+		return err
+	}
+	result := eval.Judge(req.gates, req.reports, req.baseline)
+	if err := publishGates(result, opts, os.Getenv("GITHUB_STEP_SUMMARY")); err != nil {
+		return err
+	}
+	if err := app.show(result, func(t *term.Terminal) { showGates(t, result) }); err != nil {
+		return err
+	}
+	return result.Err()
+}
+
+func showGates(t *term.Terminal, result eval.GateResult) {
+	tab := term.Table{Header: eval.CheckColumns(), Right: []int{1}}
+	for _, c := range result.Checks {
+		tab.Add(c.Cells()...)
+	}
+	t.Table(tab)
+}
+
+// publishGates writes the forms that servers read.
+func publishGates(result eval.GateResult, opts evalGateOptions, summary string) error {
+	if opts.junit != "" {
+		body, err := result.JUnit()
+		if err != nil {
+			return err
+		}
+		if err := atomicfile.WriteBytes(opts.junit, body); err != nil {
+			return err
+		}
+	}
+	if opts.markdown != "" {
+		if err := atomicfile.WriteBytes(opts.markdown, []byte(result.Markdown())); err != nil {
+			return err
+		}
+	}
+	if summary == "" {
+		return nil
+	}
+	f, err := os.OpenFile(summary, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteString(result.Markdown() + "\n"); err != nil {
+		_ = f.Close() // the first error says more
+		return err
+	}
+	return f.Close()
+}

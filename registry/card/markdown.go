@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 )
 
@@ -217,26 +216,30 @@ func compared(base []report, r report, m metric) []string {
 
 // gateFile is what a card reads of a gate result.
 type gateFile struct {
-	Verdict string `json:"verdict"`
-	Gates   []struct {
+	Passed bool `json:"passed"`
+	Checks []struct {
 		Metric  string   `json:"metric"`
 		Slice   string   `json:"slice"`
-		Score   *float64 `json:"score"`
+		Value   *float64 `json:"value"`
 		Bound   string   `json:"bound"`
 		Verdict string   `json:"verdict"`
-	} `json:"gates"`
+	} `json:"checks"`
 }
 
 func (b *builder) gates(list []report) {
 	for _, r := range list {
-		b.line("Gates: %s, report `%s`.\n", cmp.Or(r.gate.Verdict, "no verdict"), r.digest)
+		verdict := "not passed"
+		if r.gate.Passed {
+			verdict = "passed"
+		}
+		b.line("Gates: %s, result `%s`.\n", verdict, r.digest)
 		var rows [][]string
-		for _, g := range r.gate.Gates {
+		for _, g := range r.gate.Checks {
 			name := g.Metric
 			if g.Slice != "" {
 				name += " (" + g.Slice + ")"
 			}
-			rows = append(rows, []string{name, g.Verdict, figure(metric{Score: g.Score}), g.Bound})
+			rows = append(rows, []string{name, g.Verdict, figure(metric{Score: g.Value}), g.Bound})
 		}
 		if len(rows) > 0 {
 			b.table([]string{"Gate", "Verdict", "Score", "Bound"}, 2, rows)
@@ -306,6 +309,5 @@ func (b *builder) changes(f Facts) {
 func readGate(data []byte) (gateFile, error) {
 	var g gateFile
 	err := json.Unmarshal(data, &g)
-	g.Gates = slices.Clip(g.Gates)
 	return g, err
 }

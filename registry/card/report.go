@@ -73,16 +73,9 @@ func (m metric) defined() bool {
 func reports(files []Named, subject string) ([]report, error) {
 	var list []report
 	for _, file := range files {
-		var r report
-		if err := json.Unmarshal(file.Data, &r); err != nil {
+		r, err := readReport(file)
+		if err != nil {
 			return nil, fmt.Errorf("report %s: %w", file.Name, err)
-		}
-		r.file, r.digest, r.role = file.Name, digest.Bytes(file.Data), r.Kind
-		if r.Kind == kindGate {
-			var err error
-			if r.gate, err = readGate(file.Data); err != nil {
-				return nil, fmt.Errorf("report %s: %w", file.Name, err)
-			}
 		}
 		if r.Kind == kindEvaluation && subject != "" && r.ModelHash != "" && r.ModelHash != subject {
 			r.role = roleBaseline
@@ -91,6 +84,25 @@ func reports(files []Named, subject string) ([]report, error) {
 	}
 	slices.SortStableFunc(list, func(a, b report) int { return strings.Compare(a.file, b.file) })
 	return list, nil
+}
+
+// readReport reads what the card needs of a report of any kind.
+func readReport(file Named) (report, error) {
+	r := report{file: file.Name, digest: digest.Bytes(file.Data)}
+	var head struct {
+		Kind string `json:"kind"`
+	}
+	err := json.Unmarshal(file.Data, &head)
+	switch {
+	case err != nil:
+		return r, err
+	case head.Kind == kindGate:
+		r.gate, err = readGate(file.Data)
+	case head.Kind == kindEvaluation || head.Kind == kindExposure:
+		err = json.Unmarshal(file.Data, &r)
+	}
+	r.Kind, r.role = head.Kind, head.Kind
+	return r, err
 }
 
 func withRole(list []report, role string) []report {

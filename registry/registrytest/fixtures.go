@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/t5ctl/t5ctl/internal/digest"
 	"github.com/t5ctl/t5ctl/registry"
 )
 
@@ -65,10 +66,37 @@ func write(t testing.TB, dir, name, content string) {
 	}
 }
 
-// Gate is the result of a gate run as it is stored with a version.
-func Gate(verdict string) registry.File {
-	return registry.File{Name: "gate.json", Data: fmt.Appendf(nil,
-		`{"kind":"gate","verdict":%q,"gates":[{"metric":"bleu","verdict":%q}]}`, verdict, verdict)}
+// Report is an evaluation report with a BLEU score.
+func Report(name string, score float64) registry.File {
+	return registry.File{Name: name, Data: fmt.Appendf(nil, `{"schema":1,"kind":"evaluation","model":"m","data":{"fingerprint":"sha256:00","n":600},"decoding":{},`+
+		`"metrics":[{"name":"bleu","label":"BLEU","score":%v,"signature":"nrefs:1","higher_is_better":true,"ci":[%v,%v],"n":600,"slice":"","verdict":"ok"}],"rows":null}`,
+		score, score-1, score+1)}
+}
+
+// Gate is the result of a gate run over reports, as it is stored with a version.
+func Gate(verdict string, reports ...registry.File) registry.File {
+	type judged struct {
+		Name   string `json:"name"`
+		SHA256 string `json:"sha256"`
+	}
+	list := []judged{}
+	for _, r := range reports {
+		list = append(list, judged{r.Name, digest.Bytes(r.Data)})
+	}
+	data, err := json.Marshal(map[string]any{
+		"schema": 1, "kind": "gate", "passed": verdict == "pass", "reports": list,
+		"checks": []map[string]any{{"metric": "bleu", "slice": "", "bound": "min 30", "value": 40, "verdict": verdict, "reason": ""}},
+	})
+	if err != nil {
+		panic(err) // a map of plain values
+	}
+	return registry.File{Name: "gate.json", Data: data}
+}
+
+// Evidence is a report and the gate result over it.
+func Evidence(verdict string) []registry.File {
+	report := Report("eval.json", 40.25)
+	return []registry.File{report, Gate(verdict, report)}
 }
 
 // Request is a push of a model folder with passing gates.
@@ -79,6 +107,6 @@ func Request(t testing.TB, name string, value byte) registry.PushRequest {
 		Dir:     WriteModel(t, t.TempDir(), value),
 		Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 		About:   registry.About{Family: "t5", Licenses: []string{"Apache-2.0"}},
-		Reports: []registry.File{Gate("pass")},
+		Reports: Evidence("pass"),
 	}
 }

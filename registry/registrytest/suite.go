@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -289,8 +290,8 @@ func testEvidence(t *testing.T, b registry.Backend) {
 	_, err := promote(t, r, "m@v1", "prod", "")
 	wantError[*registry.GateError](t, err)
 
-	request.Reports = []registry.File{Gate("pass")}
-	if more := must(r.Push(t.Context(), request))(t); more.New || len(more.Evidence) != 2 {
+	request.Reports = Evidence("pass")
+	if more := must(r.Push(t.Context(), request))(t); more.New || len(more.Evidence) != 3 {
 		t.Errorf("evidence given later: %+v", more)
 	}
 	must(promote(t, r, "m@v1", "prod", ""))(t)
@@ -300,7 +301,7 @@ func testEvidence(t *testing.T, b registry.Backend) {
 		names = append(names, file.Name)
 	}
 	slices.Sort(names)
-	if !slices.Equal(names, []string{"gate.json", "recipe.yaml", "run.json"}) {
+	if !slices.Equal(names, []string{"eval.json", "gate.json", "recipe.yaml", "run.json"}) {
 		t.Errorf("evidence %v", names)
 	}
 	if v := must(r.Verify(t.Context(), registry.Ref{Model: "m", Version: 1}))(t); len(v.Problems) > 0 || v.Blobs < 8 {
@@ -348,18 +349,30 @@ func testPromote(t *testing.T, b registry.Backend) {
 
 func testRefused(t *testing.T, b registry.Backend) {
 	r := newRegistry(b)
-	results := map[string]string{
-		"fail":         `{"kind":"gate","verdict":"fail","gates":[{"metric":"bleu","verdict":"fail"}]}`,
-		"inconclusive": `{"kind":"gate","verdict":"inconclusive"}`,
-		"silent":       `{"kind":"gate"}`,
-		"no":           `{"kind":"gate","passed":false}`,
-		"two minds":    `{"kind":"gate","verdict":"pass","gates":[{"metric":"exposure","verdict":"fail"}]}`,
+	report := Report("eval.json", 40)
+	sum := digest.Bytes(report.Data)
+	other := registry.File{Name: "eval.json", Data: []byte(`{"schema":1,"kind":"evaluation","model_digest":"sha256:11"}`)}
+	gate := func(text string, reports ...registry.File) []registry.File {
+		return append(reports, registry.File{Name: "gate.json", Data: []byte(text)})
+	}
+	checked := `"checks":[{"metric":"bleu","verdict":"pass"}],"reports":[{"name":"eval.json","sha256":"` + sum + `"}]}`
+	results := map[string][]registry.File{
+		"nothing":      {report},
+		"fail":         {report, Gate("fail", report)},
+		"inconclusive": {report, Gate("inconclusive", report)},
+		"silent":       gate(`{"kind":"gate",`+checked, report),
+		"no":           gate(`{"kind":"gate","passed":false,`+checked, report),
+		"two minds":    gate(`{"kind":"gate","passed":true,"checks":[{"metric":"bleu","verdict":"fail"}],"reports":[{"sha256":"`+sum+`"}]}`, report),
+		"no checks":    gate(`{"kind":"gate","passed":true,"reports":[{"sha256":"`+sum+`"}]}`, report),
+		"no reports":   {report, Gate("pass")},
+		"not stored":   {Gate("pass", report)},
+		"other model":  {other, Gate("pass", other)},
 	}
 	value := byte(0)
-	for name, result := range results {
+	for _, name := range slices.Sorted(maps.Keys(results)) {
 		value++
 		request := Request(t, "m", value)
-		request.Reports = []registry.File{{Name: "gate.json", Data: []byte(result)}}
+		request.Reports = results[name]
 		pushed := must(r.Push(t.Context(), request))(t)
 		_, err := promote(t, r, pushed.Name, "prod", "")
 		if refused := wantError[*registry.GateError](t, err); len(refused.Reasons) == 0 || refused.Seq == 0 {
@@ -485,7 +498,7 @@ func testPushesAtOnce(t *testing.T, b registry.Backend) {
 func testAdapters(t *testing.T, b registry.Backend) {
 	r := newRegistry(b)
 	folder := WriteModel(t, t.TempDir(), 1)
-	request := registry.PushRequest{Model: "lora", Dir: WriteAdapter(t, t.TempDir(), folder, 2), Reports: []registry.File{Gate("pass")}}
+	request := registry.PushRequest{Model: "lora", Dir: WriteAdapter(t, t.TempDir(), folder, 2), Reports: Evidence("pass")}
 	_, err := r.Push(t.Context(), request)
 	wantError[*registry.FolderError](t, err)
 

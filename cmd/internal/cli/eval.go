@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
 	"github.com/t5ctl/t5ctl/eval"
-	"github.com/t5ctl/t5ctl/internal/strictyaml"
 )
 
 // newEvalCommand groups what concerns the quality of outputs.
@@ -42,7 +41,6 @@ func evalRules() []rule {
 		as[*eval.GatesError](exitUsage, nil),
 		as[*eval.ReportError](exitCorrupt, nil),
 		as[*eval.RowsError](exitCorrupt, nil),
-		as[*strictyaml.Error](exitUsage, nil),
 	}
 }
 

@@ -39,42 +39,65 @@ type Suite struct {
 
 // Columns names the columns of the data; an empty name is the usual one.
 type Columns struct {
-	Input      string `yaml:"input,omitempty"`
-	Target     string `yaml:"target,omitempty"`
+	// Input is the column with the text that the model reads.
+	Input string `yaml:"input,omitempty"`
+	// Target is the column with the right answer.
+	Target string `yaml:"target,omitempty"`
+	// References is the column with all right answers, a list.
 	References string `yaml:"references,omitempty"`
-	ID         string `yaml:"id,omitempty"`
-	Task       string `yaml:"task,omitempty"`
+	// ID is the column with a name for the row.
+	ID string `yaml:"id,omitempty"`
+	// Task is the column that says to which task the row belongs.
+	Task string `yaml:"task,omitempty"`
 }
 
 // Task is one data set of a suite. What it leaves out is taken from the suite.
 type Task struct {
-	Name    string   `yaml:"name,omitempty"`
-	Data    []string `yaml:"data,omitempty"`
+	// Name is what the report calls the task.
+	Name string `yaml:"name,omitempty"`
+	// Data are its files of held-out rows.
+	Data []string `yaml:"data,omitempty"`
+	// Columns says under which names they keep what is needed.
 	Columns *Columns `yaml:"columns,omitempty"`
-	Prefix  *string  `yaml:"prefix,omitempty"`
-	Limit   *int     `yaml:"limit,omitempty"`
+	// Prefix is put before every input.
+	Prefix *string `yaml:"prefix,omitempty"`
+	// Limit is how many rows are scored at most, the first ones; 0 is all of them.
+	Limit *int `yaml:"limit,omitempty"`
+	// Metrics are the scores to compute, each as name:option=value,option=value.
 	Metrics []string `yaml:"metrics,omitempty"`
 }
 
 // Decoding says how outputs are written. Zero values leave the model's own settings.
 type Decoding struct {
-	Beams             int      `yaml:"beams,omitempty" json:"beams,omitempty"`
-	MaxNewTokens      int      `yaml:"max_new_tokens,omitempty" json:"max_new_tokens,omitempty"`
-	MinNewTokens      int      `yaml:"min_new_tokens,omitempty" json:"min_new_tokens,omitempty"`
-	LengthPenalty     *float64 `yaml:"length_penalty,omitempty" json:"length_penalty,omitempty"`
-	NoRepeatNgram     int      `yaml:"no_repeat_ngram_size,omitempty" json:"no_repeat_ngram_size,omitempty"`
-	RepetitionPenalty float64  `yaml:"repetition_penalty,omitempty" json:"repetition_penalty,omitempty"`
-	Sample            bool     `yaml:"sample,omitempty" json:"sample,omitempty"`
-	Temperature       float64  `yaml:"temperature,omitempty" json:"temperature,omitempty"`
-	TopK              int      `yaml:"top_k,omitempty" json:"top_k,omitempty"`
-	TopP              float64  `yaml:"top_p,omitempty" json:"top_p,omitempty"`
-	Seed              uint64   `yaml:"seed,omitempty" json:"seed,omitempty"`
+	// Beams is how many hypotheses are kept; 1 is greedy.
+	Beams int `yaml:"beams,omitempty" json:"beams,omitempty"`
+	// MaxNewTokens is the most tokens of an output, </s> included.
+	MaxNewTokens int `yaml:"max_new_tokens,omitempty" json:"max_new_tokens,omitempty"`
+	// MinNewTokens is the fewest tokens before </s> may come.
+	MinNewTokens int `yaml:"min_new_tokens,omitempty" json:"min_new_tokens,omitempty"`
+	// LengthPenalty is the power of its length that a hypothesis' log-probability is divided by.
+	LengthPenalty *float64 `yaml:"length_penalty,omitempty" json:"length_penalty,omitempty"`
+	// NoRepeatNgram is the length of token sequences that must not come twice.
+	NoRepeatNgram int `yaml:"no_repeat_ngram_size,omitempty" json:"no_repeat_ngram_size,omitempty"`
+	// RepetitionPenalty makes tokens that were written less likely, above 1.
+	RepetitionPenalty float64 `yaml:"repetition_penalty,omitempty" json:"repetition_penalty,omitempty"`
+	// Sample draws tokens at random instead of taking the best.
+	Sample bool `yaml:"sample,omitempty" json:"sample,omitempty"`
+	// Temperature flattens (above 1) or sharpens (below 1) what is drawn from.
+	Temperature float64 `yaml:"temperature,omitempty" json:"temperature,omitempty"`
+	// TopK draws from the k best tokens only.
+	TopK int `yaml:"top_k,omitempty" json:"top_k,omitempty"`
+	// TopP draws from the fewest tokens that hold this share of the probability.
+	TopP float64 `yaml:"top_p,omitempty" json:"top_p,omitempty"`
+	// Seed is where drawing starts.
+	Seed uint64 `yaml:"seed,omitempty" json:"seed,omitempty"`
 	// BatchSize is how many rows the model reads at a time; it does not change what it writes.
 	BatchSize int `yaml:"batch_size,omitempty" json:"-"`
 }
 
 // Slice is a subset of rows by what their input or answer looks like. All conditions must hold.
 type Slice struct {
+	// Name is what the report calls the slice.
 	Name string `yaml:"name,omitempty"`
 	// Of is the text that the conditions look at: input (the default) or target.
 	Of string `yaml:"of,omitempty"`
@@ -82,7 +105,9 @@ type Slice struct {
 	MinWords int `yaml:"min_words,omitempty"`
 	// MaxWords is how many words the text has at most; 0 is any number.
 	MaxWords int `yaml:"max_words,omitempty"`
+	// MinChars is how many characters the text has at least.
 	MinChars int `yaml:"min_chars,omitempty"`
+	// MaxChars is how many characters the text has at most; 0 is any number.
 	MaxChars int `yaml:"max_chars,omitempty"`
 	// Matches is a regular expression that is found in the text.
 	Matches string `yaml:"matches,omitempty"`

@@ -13,11 +13,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/t5ctl/t5ctl/datasets"
+	"github.com/t5ctl/t5ctl/eval"
+	"github.com/t5ctl/t5ctl/internal/decode"
 	"github.com/t5ctl/t5ctl/internal/nearest"
 	"github.com/t5ctl/t5ctl/internal/strictyaml"
 	"github.com/t5ctl/t5ctl/internal/t5"
@@ -49,7 +52,11 @@ type Recipe struct {
 	// Train says how the model learns.
 	Train trainer.Options `yaml:"train"`
 	// Generation says how the model writes, in evaluations and wherever it is used later.
-	Generation Generation `yaml:"generation,omitempty"`
+	Generation decode.Options `yaml:"generation,omitempty"`
+	// Eval is the evaluation of the trained model: data, metrics, slices.
+	Eval eval.Suite `yaml:"eval,omitempty"`
+	// Gates are bounds that the model's reports must keep before it may be promoted.
+	Gates []eval.Gate `yaml:"gates,omitempty"`
 }
 
 // Tokenizer names the vocabulary and how its reference applies it.
@@ -66,7 +73,7 @@ func TokenizerModes() []string { return []string{"hf5", "json", "sp", "bytes"} }
 
 // Default is what a recipe starts from before its file is read.
 func Default() Recipe {
-	return Recipe{Train: trainer.DefaultOptions(), Generation: DefaultGeneration()}
+	return Recipe{Train: trainer.DefaultOptions(), Generation: decode.DefaultOptions()}
 }
 
 // Validate tells all that is wrong with the recipe, one problem a line, each starting with the
@@ -85,7 +92,11 @@ func (r Recipe) Validate() error {
 		bad("name: %q must be 1 to 64 small letters, digits, dots, dashes or underscores", r.Name)
 	}
 	errs = append(errs, r.validateModel()...)
-	errs = append(errs, r.Data.Validate(), within("train", r.Train.Validate()), within("generation", r.Generation.Validate()))
+	errs = append(errs, r.Data.Validate(), within("train", r.Train.Validate()),
+		within("generation", r.Generation.Validate()), within("eval", r.Eval.Validate()))
+	if len(r.Gates) > 0 {
+		errs = append(errs, within("gates", eval.Gates{Version: 1, Gates: r.Gates}.Validate()))
+	}
 	return errors.Join(errs...)
 }
 
@@ -116,24 +127,61 @@ func (r Recipe) validateModel() (errs []error) {
 	return errs
 }
 
-// within puts the section's name before each line of an error that does not name it yet.
+// within puts the section's name before each problem of it, where it does not stand there yet.
 func within(section string, err error) error {
+	keys := make(map[string]bool)
+	for _, k := range strictyaml.Keys(reflect.TypeFor[Recipe]()) {
+		if rest, ok := strings.CutPrefix(k.Key, section+"."); ok {
+			first, _, _ := strings.Cut(rest, ".")
+			keys[first] = true
+		}
+	}
+	var errs []error
+	for _, text := range leaves(err) {
+		word := regexp.MustCompile(`^[a-z0-9_]*`).FindString(text)
+		switch {
+		case word == section:
+		case keys[word]:
+			text = section + "." + text
+		default:
+			text = section + ": " + text
+		}
+		errs = append(errs, errors.New(text))
+	}
+	return errors.Join(errs...)
+}
+
+// leaves takes joined errors apart, each one line, with the name that was probably meant.
+func leaves(err error) []string {
 	if err == nil {
 		return nil
 	}
-	lines := strings.Split(err.Error(), "\n")
-	for i, text := range lines {
-		if !strings.HasPrefix(text, section+".") && !strings.HasPrefix(text, section+":") {
-			lines[i] = section + "." + text
+	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the joined error itself is wanted
+		var all []string
+		for _, e := range many.Unwrap() {
+			all = append(all, leaves(e)...)
 		}
+		return all
 	}
-	return errors.New(strings.Join(lines, "\n"))
+	lines := strings.Split(err.Error(), "\n")
+	near := ""
+	if e, ok := errors.AsType[*eval.UnknownMetricError](err); ok {
+		near = e.Nearest
+	}
+	if e, ok := errors.AsType[*eval.UnknownOptionError](err); ok {
+		near = e.Nearest
+	}
+	if near != "" {
+		lines[0] += fmt.Sprintf(" (did you mean %s?)", near)
+	}
+	return lines
 }
 
 // At gives the recipe with its relative paths seen from dir. A base that is no folder there is
 // left as it is: it may be a reference.
 func (r Recipe) At(dir string) Recipe {
 	r.Data = r.Data.At(dir)
+	r.Eval = evalAt(r.Eval, dir)
 	if r.Tokenizer.Path != "" && !filepath.IsAbs(r.Tokenizer.Path) {
 		r.Tokenizer.Path = filepath.Join(dir, r.Tokenizer.Path)
 	}
@@ -144,6 +192,26 @@ func (r Recipe) At(dir string) Recipe {
 		}
 	}
 	return r
+}
+
+// evalAt gives the suite with its relative paths seen from dir.
+func evalAt(s eval.Suite, dir string) eval.Suite {
+	s.Data = pathsAt(s.Data, dir)
+	s.Tasks = slices.Clone(s.Tasks)
+	for i := range s.Tasks {
+		s.Tasks[i].Data = pathsAt(s.Tasks[i].Data, dir)
+	}
+	return s
+}
+
+func pathsAt(paths []string, dir string) []string {
+	moved := slices.Clone(paths)
+	for i, path := range moved {
+		if !filepath.IsAbs(path) {
+			moved[i] = filepath.Join(dir, path)
+		}
+	}
+	return moved
 }
 
 // explicitPath says whether a reference can only be a path.

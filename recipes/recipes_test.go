@@ -106,12 +106,13 @@ func TestProblems(t *testing.T) {
 				"FILE:8: train.method: lora needs a base; fresh weights are trained with full or pretrain",
 			},
 		},
-		"generation": {
-			text: small + "generation: {beams: 0, sample: true, top_p: 2}\n",
+		"sections": {
+			text: small + "generation: {beams: 4, top_p: 2}\neval:\n  limit: -1\ngates:\n  - metric: bleu\n",
 			want: []string{
-				"FILE:11: generation.beams: 0 is not between 1 and 1024",
-				"FILE:11: generation.top_p: 2 is not above 0 and at most 1",
-				"FILE:11: generation.sample: draws one sequence at a time; set beams to 1",
+				"FILE:11: generation.beams: unknown key (did you mean generation.num_beams?)",
+				"FILE:11: generation.top_p: is 2, must be in (0, 1]",
+				"FILE:13: eval.limit: -1 is negative",
+				"FILE:15: gates[0]: bleu: min, max or max_drop is missing",
 			},
 		},
 		"override": {
@@ -135,6 +136,13 @@ func TestProblems(t *testing.T) {
 				t.Errorf("got\n%v\nwant\n%s", err, want)
 			}
 		})
+	}
+}
+
+func TestUnknownMetric(t *testing.T) {
+	_, err := recipes.Load(write(t, small+"eval: {metrics: [blu]}\n"), nil)
+	if err == nil || !strings.Contains(err.Error(), `no metric "blu"`) || !strings.Contains(err.Error(), "(did you mean bleu?)") {
+		t.Errorf("got %v; want the nearest metric named", err)
 	}
 }
 

@@ -18,14 +18,16 @@ func Schema() []byte { return schema }
 // of a list.
 func Enums() map[string][]string {
 	return map[string][]string{
-		"tokenizer.mode":          TokenizerModes(),
-		"model.model_type":        {"t5", "mt5", "umt5"},
-		"model.feed_forward_proj": {"relu", "gelu", "silu", "gated-relu", "gated-gelu", "gated-silu"},
-		"data.on_bad_row":         {datasets.Fail, datasets.Skip},
-		"data.objectives[].kind":  datasets.Kinds(),
-		"train.method":            {trainer.Full, trainer.LoRA, trainer.Pretrain},
-		"train.precision":         {"fp32", "bf16"},
-		"train.optimizer.name":    {"adamw", "adafactor"},
-		"train.schedule.name":     {"linear", "cosine", "constant", "inverse_sqrt"},
+		"tokenizer.mode":            TokenizerModes(),
+		"model.model_type":          {"t5", "mt5", "umt5"},
+		"model.feed_forward_proj":   {"relu", "gelu", "silu", "gated-relu", "gated-gelu", "gated-silu"},
+		"data.on_bad_row":           {datasets.Fail, datasets.Skip},
+		"data.objectives[].kind":    datasets.Kinds(),
+		"train.method":              {trainer.Full, trainer.LoRA, trainer.Pretrain},
+		"train.precision":           {"fp32", "bf16"},
+		"train.optimizer.name":      {"adamw", "adafactor"},
+		"generation.early_stopping": {"true", "false", "never"},
+		"eval.slices[].of":          {"input", "target"},
+		"train.schedule.name":       {"linear", "cosine", "constant", "inverse_sqrt"},
 	}
 }

@@ -1,7 +1,7 @@
 // Package nearest finds the known name that a mistyped one was probably meant to be.
 //
 // It answers only where the likeness is close enough that the hint helps: at most a third of
-// the letters differ. Results depend on the arguments alone, ties go to the earlier candidate.
+// the letters differ, or one name is the start or the end of the other. Results depend on the arguments alone, ties go to the earlier candidate.
 package nearest
 
 import "slices"
@@ -40,11 +40,13 @@ func limit(a, b string) int {
 	return max(1, max(len([]rune(a)), len([]rune(b)))/3)
 }
 
-// abbreviates says whether name is the start of full, or full of name, in at least three letters.
+// abbreviates says whether one name is the start or the end of the other, in at least three letters.
 func abbreviates(name, full string) bool {
 	a, b := fold(name), fold(full)
-	n := min(len(a), len(b))
-	return n >= 3 && slices.Equal(a[:n], b[:n])
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	return len(a) >= 3 && (slices.Equal(a, b[:len(a)]) || slices.Equal(a, b[len(b)-len(a):]))
 }
 
 // fold makes spellings alike that people mix up: case, and - for _ or a space.

@@ -19,7 +19,8 @@ func TestOf(t *testing.T) {
 		"empty":          {"", ""},
 		"too far":        {"text_columns", ""},
 		"a longer name":  {"finetuning", "finetune"},
-		"no candidates…": {"zzz", ""},
+		"end":            {"rate", "learning_rate"},
+		"unknown":        {"zzz", ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

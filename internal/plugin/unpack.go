@@ -57,9 +57,9 @@ func (j *job) unpackMember(ctx context.Context, member *zip.File, to string) err
 }
 
 // destination is where a member of the wheel goes, below the plugin's folder and slash-separated;
-// empty: nowhere.
+// empty: nowhere, as for folders and names that are not plain.
 func (w Wheel) destination(member string) string {
-	if strings.HasSuffix(member, "/") || !filepath.IsLocal(filepath.FromSlash(member)) {
+	if path.Clean(member) != member || !filepath.IsLocal(filepath.FromSlash(member)) {
 		return ""
 	}
 	if license(member) {

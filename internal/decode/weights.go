@@ -1,0 +1,59 @@
+// Package decode generates text: it runs the encoder once, the decoder step by step with a cache,
+// and searches greedily or with beams.
+//
+// Greedy and beam search give the tokens of transformers 5's generate. Rows are decoded in
+// batches of one shape each, and padding never changes a result.
+package decode
+
+import (
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/t5ctl/t5ctl/internal/device"
+	"github.com/t5ctl/t5ctl/internal/lora"
+	"github.com/t5ctl/t5ctl/internal/t5"
+)
+
+// Weights are a model's tensors on a device, with or without an adapter on it.
+type Weights struct {
+	Config  t5.Config
+	Base    []*tensors.Tensor // in the order of Config.Specs
+	Adapter *lora.Adapter     // nil: none
+	Update  []*tensors.Tensor // the adapter's tensors, in the order of its Specs
+	Compute dtypes.DType      // of the matrix products; 0: float32
+}
+
+// Tensors lists all tensors in the order of Inputs.
+func (w Weights) Tensors() []*tensors.Tensor {
+	return append(append([]*tensors.Tensor{}, w.Base...), w.Update...)
+}
+
+// Inputs are the arguments that a program takes for the weights.
+func (w Weights) Inputs() []device.Input {
+	var inputs []device.Input
+	for _, spec := range w.Config.Specs() {
+		inputs = append(inputs, device.Input{Name: spec.Name, Shape: shapes.Make(dtypes.Float32, spec.Shape...)})
+	}
+	if w.Adapter != nil {
+		for _, spec := range w.Adapter.Specs() {
+			inputs = append(inputs, device.Input{Name: spec.Name, Shape: shapes.Make(dtypes.Float32, spec.Shape...)})
+		}
+	}
+	return inputs
+}
+
+// Network makes the model of a program's first arguments and gives the arguments that are left.
+func (w Weights) Network(in []*Node) (*t5.Network, []*Node) {
+	net := &t5.Network{Config: w.Config, Weights: map[string]*Node{}, Compute: w.Compute}
+	for i, spec := range w.Config.Specs() {
+		net.Weights[spec.Name] = in[i]
+	}
+	in = in[len(w.Base):]
+	if w.Adapter == nil {
+		return net, in
+	}
+	w.Adapter.Attach(net, in)
+	return net, in[len(w.Update):]
+}

@@ -1,0 +1,165 @@
+// Package device opens a compute backend by name and runs compiled graphs on it.
+//
+// It is the only package that knows XLA. A Backend is opened once a process; a Program is one
+// graph compiled for fixed shapes, so that a compilation (seconds on a CPU) never happens
+// unasked. Graph-building functions panic; Compile and Run turn that into errors that name the
+// program.
+package device
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/gomlx/compute"
+	_ "github.com/gomlx/compute/gobackend" // the pure-Go backend, named "go"
+
+	"github.com/t5ctl/t5ctl/internal/plugin"
+)
+
+// Names of the backends that Open takes.
+const (
+	Auto = "auto" // CUDA where there is a GPU and a plugin, else XLA on the CPU, else pure Go
+	CUDA = "cuda"
+	CPU  = "cpu"
+	Go   = "go"
+)
+
+// goConfig keeps the pure-Go backend from deadlocking: with a bounded pool, matrix products that
+// run side by side wait for each other's workers for ever.
+const goConfig = "go:parallelism=-1"
+
+// Backend is an open compute backend.
+type Backend struct {
+	compute.Backend
+	Kind   string // CUDA, CPU or Go
+	Plugin string // path of the PJRT plugin; empty for Go
+	// Fallback says why a slower backend than asked for was taken; empty if none was.
+	Fallback string
+}
+
+// UnknownBackendError says that a name is none that Open takes.
+type UnknownBackendError struct{ Name string }
+
+func (e *UnknownBackendError) Error() string {
+	return fmt.Sprintf("no backend is called %q; there are %s, %s, %s and %s", e.Name, Auto, CUDA, CPU, Go)
+}
+
+// UnavailableError says that a backend is known but cannot be opened on this machine.
+type UnavailableError struct {
+	Name string
+	Err  error
+}
+
+func (e *UnavailableError) Error() string {
+	return fmt.Sprintf("opening backend %s: %v", e.Name, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *UnavailableError) Unwrap() error { return e.Err }
+
+// Open opens the backend of that name. Auto never fails for want of a plugin: it falls back to
+// pure Go and says so in Fallback.
+func Open(name string) (*Backend, error) {
+	switch name {
+	case Auto, "":
+		return openAuto()
+	case CUDA, CPU:
+		p, err := plugin.Find(name)
+		if err != nil {
+			return nil, &UnavailableError{Name: name, Err: err}
+		}
+		return openPlugin(name, p.Path)
+	case Go:
+		return openGo("")
+	default:
+		return nil, &UnknownBackendError{Name: name}
+	}
+}
+
+func openAuto() (*Backend, error) {
+	if hasGPU() {
+		if p, err := plugin.Find(CUDA); err == nil {
+			if b, err := openPlugin(CUDA, p.Path); err == nil {
+				return b, nil
+			}
+		}
+	}
+	p, err := plugin.Find(CPU)
+	if err != nil {
+		return openGo(err.Error())
+	}
+	b, err := openPlugin(CPU, p.Path)
+	if err != nil {
+		return openGo(err.Error())
+	}
+	return b, nil
+}
+
+func openPlugin(kind, path string) (*Backend, error) {
+	b, err := openXLA(path)
+	if err != nil {
+		return nil, &UnavailableError{Name: kind, Err: err}
+	}
+	return &Backend{Backend: b, Kind: kind, Plugin: path}, nil
+}
+
+func openGo(why string) (*Backend, error) {
+	b, err := quietly(func() (compute.Backend, error) { return compute.NewWithConfig(goConfig) })
+	if err != nil {
+		return nil, &UnavailableError{Name: Go, Err: err}
+	}
+	return &Backend{Backend: b, Kind: Go, Fallback: why}, nil
+}
+
+// quietly keeps what a library prints to stdout while it starts off our results.
+func quietly(open func() (compute.Backend, error)) (compute.Backend, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return open()
+	}
+	stdout := os.Stdout
+	os.Stdout = null
+	defer func() {
+		os.Stdout = stdout
+		_ = null.Close() // nothing was buffered
+	}()
+	return open()
+}
+
+// hasGPU says whether an NVIDIA device is present, without loading anything.
+func hasGPU() bool {
+	found, err := filepath.Glob("/dev/nvidia[0-9]*")
+	return err == nil && len(found) > 0
+}
+
+// Describe names the backend for logs and run records, as in "cpu (pjrt_c_api_cpu_plugin.so)".
+func (b *Backend) Describe() string {
+	if b.Plugin == "" {
+		return b.Kind
+	}
+	return b.Kind + " (" + filepath.Base(b.Plugin) + ")"
+}
+
+// errNoXLA is what a build without cgo says.
+var errNoXLA = errors.New("this build has no XLA (it was built without cgo)")
+
+// asError turns what a graph function or the engine panicked with into an error.
+func asError(what string, recovered any) error {
+	if err, ok := recovered.(error); ok {
+		return fmt.Errorf("%s: %w", what, trimmed{err})
+	}
+	return fmt.Errorf("%s: %v", what, recovered)
+}
+
+// trimmed hides the stack trace that the engine's errors carry in their text.
+type trimmed struct{ err error }
+
+func (t trimmed) Error() string {
+	text, _, _ := strings.Cut(t.err.Error(), "\ngoroutine ")
+	return text
+}
+
+func (t trimmed) Unwrap() error { return t.err }

@@ -1,0 +1,62 @@
+package t5
+
+import (
+	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
+)
+
+// Ignore is the label of a position that has no target.
+const Ignore = -100
+
+// Loss says how a token's loss is made of its logits.
+type Loss struct {
+	LabelSmoothing float64 // share ε spread evenly over the vocabulary, as torch's CrossEntropyLoss does
+	ZLoss          float64 // weight of log²Z, which keeps the logits from drifting
+}
+
+// Sums are totals over the positions that have a target; a mean is taken once, over all rows of
+// all micro-batches, so that it is weighted by tokens.
+type Sums struct {
+	Loss    *Node // what is minimised
+	NLL     *Node // cross entropy alone, in nats
+	Tokens  *Node // positions counted
+	Correct *Node // of those, where the largest logit is the label
+}
+
+// Of sums the loss of every position of a batch.
+//
+//	logits [batch, targets, vocab] float32, labels [batch, targets]   →   scalars, float32
+func (l Loss) Of(logits, labels *Node) Sums {
+	logProb, logZ := TokenLogProbs(logits, labels) // [batch, targets] each
+	counted := ConvertDType(NotEqual(labels, ConstAs(labels, int32(Ignore))), dtypes.Float32)
+	nll := Neg(logProb)
+	loss := nll
+	if l.LabelSmoothing > 0 {
+		uniform := Sub(logZ, ReduceMean(logits, -1)) // mean over the vocabulary of −log p
+		loss = Add(MulScalar(nll, 1-l.LabelSmoothing), MulScalar(uniform, l.LabelSmoothing))
+	}
+	if l.ZLoss > 0 {
+		loss = Add(loss, MulScalar(Mul(logZ, logZ), l.ZLoss))
+	}
+	best := Equal(ArgMax(logits, -1, dtypes.Int32), labels)
+	return Sums{
+		Loss:    ReduceAllSum(Mul(loss, counted)),
+		NLL:     ReduceAllSum(Mul(nll, counted)),
+		Tokens:  ReduceAllSum(counted),
+		Correct: ReduceAllSum(Mul(ConvertDType(best, dtypes.Float32), counted)),
+	}
+}
+
+// TokenLogProbs gives the log-probability of each label and the log of the normaliser. What it
+// says of ignored labels means nothing. The label's logit is picked by comparison, not by a
+// gather, whose gradient would scatter.
+//
+//	logits [batch, targets, vocab], labels [batch, targets]   →   [batch, targets] each
+func TokenLogProbs(logits, labels *Node) (logProb, logZ *Node) {
+	peak := StopGradient(ReduceAndKeep(logits, ReduceMax, -1))
+	logZ = Add(Log(ReduceSum(Exp(Sub(logits, peak)), -1)), Squeeze(peak, -1))
+	index := iota32(logits.Graph(), logits.Shape().Dimensions, logits.Rank()-1)
+	chosen := Equal(index, BroadcastToDims(InsertAxes(labels, -1), logits.Shape().Dimensions...))
+	logit := ReduceSum(Where(chosen, logits, ZerosLike(logits)), -1)
+	return Sub(logit, logZ), logZ
+}

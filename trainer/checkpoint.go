@@ -1,0 +1,309 @@
+package trainer
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/t5ctl/t5ctl/internal/atomicfile"
+	"github.com/t5ctl/t5ctl/internal/device"
+	"github.com/t5ctl/t5ctl/internal/digest"
+	"github.com/t5ctl/t5ctl/internal/lora"
+	"github.com/t5ctl/t5ctl/internal/safetensors"
+	"github.com/t5ctl/t5ctl/internal/seq2seq"
+)
+
+// Files of a checkpoint folder. An adapter's weights are a PEFT folder's two files.
+const (
+	modelFile     = "model.safetensors"
+	adapterFile   = "adapter_model.safetensors"
+	adapterConfig = "adapter_config.json"
+	optimizerFile = "optimizer.safetensors"
+	stateFile     = "state.json"
+)
+
+// State is a checkpoint's state.json: all that a run needs beside its tensors to go on exactly
+// where it was.
+type State struct {
+	Schema      int               `json:"schema"` // 1
+	Step        int               `json:"step"`
+	Total       int               `json:"total"`
+	Position    seq2seq.Position  `json:"position"`
+	Fingerprint string            `json:"fingerprint"`
+	Evaluation  *evaluation       `json:"evaluation,omitempty"` // of these weights
+	Best        *evaluation       `json:"best,omitempty"`       // of the run so far
+	Since       int               `json:"evaluations_since_best"`
+	Files       map[string]string `json:"files"` // digest of each file beside this one
+}
+
+// OtherRunError says that a run folder belongs to another recipe or other data.
+type OtherRunError struct{ Dir, Have, Want string }
+
+func (e *OtherRunError) Error() string {
+	return fmt.Sprintf("%s holds a run of another recipe or other data (fingerprint %.19s, this one is %.19s)", e.Dir, e.Have, e.Want)
+}
+
+// save writes a checkpoint, reads it back, and drops those that are not to be kept.
+func (r *run) save(found *evaluation) error {
+	start := time.Now()
+	path := r.checkpointPath(r.step)
+	if r.last == path {
+		return nil // nothing was trained since
+	}
+	if err := os.RemoveAll(path); err != nil { // one of this step that was found damaged
+		return err
+	}
+	var size int64
+	err := atomicfile.WriteDir(path, func(dir string) (err error) {
+		size, err = r.writeCheckpoint(dir, found)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("saving checkpoint %d: %w", r.step, err)
+	}
+	r.last = path
+	r.meter.pause(time.Since(start))
+	r.Sink(Saved{Step: r.step, Path: path, Bytes: size, Took: time.Since(start)})
+	return r.prune()
+}
+
+func (r *run) writeCheckpoint(dir string, found *evaluation) (int64, error) {
+	state := State{
+		Schema: 1, Step: r.step, Total: r.total, Position: r.position, Fingerprint: r.Fingerprint,
+		Evaluation: found, Best: r.best, Since: r.since, Files: map[string]string{},
+	}
+	weights := modelFile
+	if r.net.adapter != nil {
+		weights = adapterFile
+		if err := lora.WriteConfig(dir, r.Options.LoRA, r.BaseName); err != nil {
+			return 0, err
+		}
+		state.Files[adapterConfig] = ""
+	}
+	rename := func(name string) string { return name }
+	if r.net.adapter != nil {
+		rename = lora.Key
+	}
+	if err := writeTensors(filepath.Join(dir, weights), r.Metadata, r.net.learning, r.learn, rename); err != nil {
+		return 0, err
+	}
+	same := func(name string) string { return name }
+	if err := writeTensors(filepath.Join(dir, optimizerFile), nil, r.net.moments(), r.moments, same); err != nil {
+		return 0, err
+	}
+	state.Files[weights], state.Files[optimizerFile] = "", ""
+	var total int64
+	for name := range state.Files {
+		sum, size, err := digest.File(filepath.Join(dir, name))
+		if err != nil {
+			return 0, err
+		}
+		state.Files[name] = sum
+		total += size
+	}
+	data, err := json.MarshalIndent(state, "", "  ")
+	if err != nil {
+		return 0, err
+	}
+	return total, atomicfile.WriteBytes(filepath.Join(dir, stateFile), append(data, '\n'))
+}
+
+// writeTensors writes device tensors and reads the file back: it counts once every byte that
+// was meant is there.
+func writeTensors(path string, metadata map[string]string, specs []device.Input, values []*tensors.Tensor, key func(string) string) error {
+	list := make([]safetensors.Tensor, len(specs))
+	for i, spec := range specs {
+		flat, err := tensors.CopyFlatData[float32](values[i])
+		if err != nil {
+			return err
+		}
+		if list[i], err = safetensors.FromFloat32s(key(spec.Name), "F32", spec.Shape.Dimensions, flat); err != nil {
+			return err
+		}
+	}
+	if err := safetensors.Write(path, metadata, list); err != nil {
+		return err
+	}
+	back, err := safetensors.Open(path)
+	if err != nil {
+		return fmt.Errorf("reading back %s: %w", path, err)
+	}
+	defer func() { _ = back.Close() }() // opened for reading
+	for _, want := range list {
+		if got, ok := back.Tensor(want.Name); !ok || !bytes.Equal(got.Data, want.Data) {
+			return fmt.Errorf("reading back %s: %s is not what was written", path, want.Name)
+		}
+	}
+	return nil
+}
+
+// ReadState reads a checkpoint's state and checks every file of it.
+func ReadState(dir string) (State, error) {
+	var s State
+	data, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return s, fmt.Errorf("parsing %s: %w", filepath.Join(dir, stateFile), err)
+	}
+	if s.Schema != 1 {
+		return s, fmt.Errorf("%s: schema %d is not known", filepath.Join(dir, stateFile), s.Schema)
+	}
+	for name, want := range s.Files {
+		path := filepath.Join(dir, name)
+		got, _, err := digest.File(path)
+		if err != nil {
+			return s, err
+		}
+		if got != want {
+			return s, &digest.MismatchError{Path: path, Want: want, Got: got}
+		}
+	}
+	return s, nil
+}
+
+// Steps lists the checkpoints of a run folder, oldest first.
+func Steps(dir string) ([]int, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, "checkpoints"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var steps []int
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil && e.IsDir() {
+			steps = append(steps, n)
+		}
+	}
+	slices.Sort(steps)
+	return steps, nil
+}
+
+// restore goes on from the newest checkpoint that is whole. A run that has none starts anew.
+func (r *run) restore() error {
+	steps, err := Steps(r.Dir)
+	if err != nil {
+		return err
+	}
+	for _, step := range slices.Backward(steps) {
+		path := r.checkpointPath(step)
+		state, err := ReadState(path)
+		if err != nil {
+			r.Sink(Damaged{Path: path, Err: err})
+			continue
+		}
+		if state.Fingerprint != r.Fingerprint {
+			return &OtherRunError{Dir: r.Dir, Have: state.Fingerprint, Want: r.Fingerprint}
+		}
+		return r.load(path, state)
+	}
+	return nil
+}
+
+func (r *run) load(path string, state State) error {
+	weights, key := modelFile, func(name string) string { return name }
+	if r.net.adapter != nil {
+		weights, key = adapterFile, lora.Key
+	}
+	if err := r.readTensors(filepath.Join(path, weights), r.net.learning, r.learn, key); err != nil {
+		return err
+	}
+	same := func(name string) string { return name }
+	if err := r.readTensors(filepath.Join(path, optimizerFile), r.net.moments(), r.moments, same); err != nil {
+		return err
+	}
+	r.step, r.position, r.since, r.last = state.Step, state.Position, state.Since, path
+	r.best = state.Best
+	return r.Train.Seek(state.Position)
+}
+
+func (r *run) readTensors(path string, specs []device.Input, into []*tensors.Tensor, key func(string) string) error {
+	file, err := safetensors.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }() // opened for reading
+	for i, spec := range specs {
+		t, ok := file.Tensor(key(spec.Name))
+		if !ok || !slices.Equal(t.Shape, spec.Shape.Dimensions) {
+			return fmt.Errorf("%s: %s is missing or has another shape", path, key(spec.Name))
+		}
+		values, err := t.Float32s()
+		if err != nil {
+			return err
+		}
+		finalize(into[i : i+1])
+		if into[i], err = r.Backend.Float32(values, spec.Shape.Dimensions...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prune drops the checkpoints that train.keep does not ask for. The best and the newest stay
+// whatever it says.
+func (r *run) prune() error {
+	steps, err := Steps(r.Dir)
+	if err != nil {
+		return err
+	}
+	keep := map[int]bool{}
+	for _, step := range steps[max(0, len(steps)-r.Options.Keep.Last):] {
+		keep[step] = true
+	}
+	for _, step := range r.ranked(steps)[:min(len(r.ranked(steps)), max(1, r.Options.Keep.Best))] {
+		keep[step] = true
+	}
+	if r.best != nil {
+		keep[r.best.Step] = true
+	}
+	for _, step := range steps {
+		if !keep[step] {
+			if err := os.RemoveAll(r.checkpointPath(step)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// ranked lists the checkpoints that were evaluated, best first; of equals the older.
+func (r *run) ranked(steps []int) []int {
+	value := map[int]float64{}
+	var evaluated []int
+	for _, step := range steps {
+		data, err := os.ReadFile(filepath.Join(r.checkpointPath(step), stateFile))
+		if err != nil {
+			continue // damaged: not ranked, and kept only if it is among the newest
+		}
+		var s State
+		if json.Unmarshal(data, &s) != nil || s.Evaluation == nil {
+			continue
+		}
+		value[step] = s.Evaluation.Metrics[r.Options.Metric]
+		evaluated = append(evaluated, step)
+	}
+	slices.SortStableFunc(evaluated, func(a, b int) int {
+		switch {
+		case value[a] == value[b]:
+			return 0
+		case (value[a] > value[b]) == r.higherIsBetter():
+			return -1
+		default:
+			return 1
+		}
+	})
+	return evaluated
+}

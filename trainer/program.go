@@ -1,0 +1,216 @@
+package trainer
+
+import (
+	"fmt"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/t5ctl/t5ctl/internal/device"
+	"github.com/t5ctl/t5ctl/internal/lora"
+	"github.com/t5ctl/t5ctl/internal/seq2seq"
+	"github.com/t5ctl/t5ctl/internal/t5"
+)
+
+// network says which tensors a run has, in what order they are arguments, and how a graph takes
+// them. The arguments are the tensors that learn, then the frozen ones.
+type network struct {
+	config   t5.Config
+	adapter  *lora.Adapter // nil: every weight learns
+	options  Options
+	learning []device.Input
+	frozen   []device.Input
+	norm     []bool // learning[i] is a layer norm's scale
+}
+
+func newNetwork(config t5.Config, adapter *lora.Adapter, options Options) *network {
+	n := &network{config: config, adapter: adapter, options: options}
+	for _, spec := range config.Specs() {
+		in := device.Input{Name: spec.Name, Shape: shapes.Make(dtypes.Float32, spec.Shape...)}
+		if adapter != nil {
+			n.frozen = append(n.frozen, in)
+			continue
+		}
+		n.learning = append(n.learning, in)
+		n.norm = append(n.norm, spec.Norm())
+	}
+	if adapter != nil {
+		for _, spec := range adapter.Specs() {
+			n.learning = append(n.learning, device.Input{Name: spec.Name, Shape: shapes.Make(dtypes.Float32, spec.Shape...)})
+			n.norm = append(n.norm, false)
+		}
+	}
+	return n
+}
+
+// build makes the model of the arguments. A nil seed trains without dropout, as evaluation does.
+func (n *network) build(learning, frozen []*Node, seed *Node) *t5.Network {
+	net := &t5.Network{Config: n.config, Weights: map[string]*Node{}}
+	if n.options.Precision == "bf16" {
+		net.Compute = dtypes.BFloat16
+	}
+	if seed != nil {
+		rate := n.config.DropoutRate
+		if n.options.Dropout != nil {
+			rate = *n.options.Dropout
+		}
+		net.Dropout = t5.NewDropout(rate, seed)
+	}
+	if n.adapter == nil {
+		for i, in := range n.learning {
+			net.Weights[in.Name] = learning[i]
+		}
+		return net
+	}
+	for i, in := range n.frozen {
+		net.Weights[in.Name] = frozen[i]
+	}
+	n.adapter.Attach(net, learning)
+	return net
+}
+
+// batchShape is what a program is compiled for.
+type batchShape struct{ rows, input, target int }
+
+func shapeOf(b seq2seq.Batch) batchShape { return batchShape{b.Rows, b.InputLen, b.TargetLen} }
+
+func (s batchShape) String() string {
+	return fmt.Sprintf("%d × (%d → %d)", s.rows, s.input, s.target)
+}
+
+func (s batchShape) inputs() []device.Input {
+	return []device.Input{
+		{Name: "inputs", Shape: shapes.Make(dtypes.Int32, s.rows, s.input)},
+		{Name: "labels", Shape: shapes.Make(dtypes.Int32, s.rows, s.target)},
+	}
+}
+
+// Elements of the vector of sums that the programs give.
+const (
+	sumLoss = iota
+	sumNLL
+	sumTokens
+	sumCorrect
+	sums
+)
+
+func stack(s t5.Sums) *Node {
+	return Concatenate([]*Node{Reshape(s.Loss, 1), Reshape(s.NLL, 1), Reshape(s.Tokens, 1), Reshape(s.Correct, 1)}, 0)
+}
+
+// gradients compiles one micro-step: the gradients of the summed loss, then the sums.
+//
+//	learning…, frozen…, inputs, labels, seed   →   gradients…, [sums]
+func (n *network) gradients(b *device.Backend, shape batchShape) (*device.Program, error) {
+	inputs := append(append(append([]device.Input{}, n.learning...), n.frozen...), shape.inputs()...)
+	inputs = append(inputs, device.Input{Name: "seed", Shape: shapes.Make(dtypes.Uint32)})
+	loss := t5.Loss{LabelSmoothing: n.options.LabelSmoothing, ZLoss: n.options.ZLoss}
+	return b.Compile("t5.gradients "+shape.String(), inputs, func(in []*Node) []*Node {
+		learning, frozen, rest := n.divide(in)
+		net := n.build(learning, frozen, rest[2])
+		s := loss.Of(net.Forward(rest[0], rest[1]), rest[1])
+		return append(Gradient(s.Loss, learning...), stack(s))
+	})
+}
+
+// evaluation compiles the sums of one batch without dropout and smoothing.
+//
+//	learning…, frozen…, inputs, labels   →   [sums]
+func (n *network) evaluation(b *device.Backend, shape batchShape) (*device.Program, error) {
+	inputs := append(append(append([]device.Input{}, n.learning...), n.frozen...), shape.inputs()...)
+	return b.Compile("t5.evaluation "+shape.String(), inputs, func(in []*Node) []*Node {
+		learning, frozen, rest := n.divide(in)
+		return []*Node{stack(t5.Loss{}.Of(n.build(learning, frozen, nil).Forward(rest[0], rest[1]), rest[1]))}
+	})
+}
+
+func (n *network) divide(in []*Node) (learning, frozen, rest []*Node) {
+	l, f := len(n.learning), len(n.learning)+len(n.frozen)
+	return in[:l], in[l:f], in[f:]
+}
+
+// addition compiles the sum of two micro-batches' gradients.
+//
+//	a…, b…   →   a + b …
+func (n *network) addition(b *device.Backend) (*device.Program, error) {
+	var inputs []device.Input
+	for _, side := range []string{"a.", "b."} {
+		for _, in := range n.learning {
+			inputs = append(inputs, device.Input{Name: side + in.Name, Shape: in.Shape})
+		}
+	}
+	return b.Compile("t5.addition", inputs, func(in []*Node) []*Node {
+		out := make([]*Node, len(n.learning))
+		for i := range out {
+			out[i] = Add(in[i], in[len(out)+i])
+		}
+		return out
+	})
+}
+
+// moments are the optimizer's tensors, those of each parameter in turn.
+func (n *network) moments() []device.Input {
+	var inputs []device.Input
+	for _, p := range n.learning {
+		for _, m := range n.options.Optimizer.moments(p.Shape.Dimensions) {
+			inputs = append(inputs, device.Input{Name: m.name + "." + p.Name, Shape: shapes.Make(dtypes.Float32, m.dims...)})
+		}
+	}
+	return inputs
+}
+
+// application compiles the optimizer's step. Where the gradient is not finite, nothing changes,
+// so that the weights before a failure are still there.
+//
+//	learning…, moments…, gradients…, [slots]   →   learning…, moments…, global norm
+func (n *network) application(b *device.Backend) (*device.Program, error) {
+	moments := n.moments()
+	inputs := append(append([]device.Input{}, n.learning...), moments...)
+	for _, in := range n.learning {
+		inputs = append(inputs, device.Input{Name: "gradient." + in.Name, Shape: in.Shape})
+	}
+	inputs = append(inputs, device.Input{Name: "numbers", Shape: shapes.Make(dtypes.Float32, slots)})
+	return b.Compile("t5.application", inputs, func(in []*Node) []*Node {
+		learn := len(n.learning)
+		params, state, grads := in[:learn], in[learn:learn+len(moments)], in[learn+len(moments):learn+len(moments)+learn]
+		vector := in[len(in)-1]
+		number := func(slot int) *Node { return Squeeze(Slice(vector, AxisElem(slot)), 0) }
+
+		square := ScalarZero(vector.Graph(), dtypes.Float32)
+		scaled := make([]*Node, learn)
+		for i, g := range grads {
+			scaled[i] = Mul(g, number(slotInvTokens))
+			square = Add(square, ReduceAllSum(Mul(scaled[i], scaled[i])))
+		}
+		norm := Sqrt(square)
+		finite := IsFinite(norm)
+		clip := ScalarOne(vector.Graph(), dtypes.Float32)
+		if n.options.ClipNorm > 0 { // torch.nn.utils.clip_grad_norm_
+			clip = MinScalar(Div(MulScalar(clip, n.options.ClipNorm), AddScalar(norm, 1e-6)), 1)
+		}
+		var newParams, newState []*Node
+		for i, p := range params {
+			k := len(n.options.Optimizer.moments(p.Shape().Dimensions))
+			updated, kept := n.options.Optimizer.update(p, Mul(scaled[i], clip), state[:k], number, !n.norm[i])
+			newParams = append(newParams, choose(finite, updated, p))
+			for j := range kept {
+				newState = append(newState, choose(finite, kept[j], state[j]))
+			}
+			state = state[k:]
+		}
+		return append(append(newParams, newState...), norm)
+	})
+}
+
+func choose(condition, yes, no *Node) *Node {
+	return Where(BroadcastToDims(condition, yes.Shape().Dimensions...), yes, no)
+}
+
+// finalize frees device memory now; the collector does not see how much there is of it.
+func finalize(ts []*tensors.Tensor) {
+	for _, t := range ts {
+		_ = t.FinalizeAll() // a tensor that was given away is already free
+	}
+}

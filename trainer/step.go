@@ -1,0 +1,309 @@
+package trainer
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/t5ctl/t5ctl/internal/seq2seq"
+)
+
+// feed fetches batches ahead of the step that needs them.
+type feed struct {
+	items  chan fed
+	cancel context.CancelFunc
+	done   chan struct{}
+	next   seq2seq.Position // of the first batch that no step has taken
+}
+
+type fed struct {
+	batch seq2seq.Batch
+	after seq2seq.Position // position once this batch is taken
+	err   error
+}
+
+// startFeed reads on from where the batches stand.
+func startFeed(ctx context.Context, batches Batches) *feed {
+	ctx, cancel := context.WithCancel(ctx)
+	f := &feed{items: make(chan fed, 2), cancel: cancel, done: make(chan struct{}), next: batches.Position()}
+	go func() {
+		defer close(f.done)
+		for {
+			batch, err := batches.Next(ctx)
+			select {
+			case f.items <- fed{batch, batches.Position(), err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return f
+}
+
+// take gives the next batch.
+func (f *feed) take() (seq2seq.Batch, error) {
+	item := <-f.items
+	if item.err != nil {
+		return seq2seq.Batch{}, item.err
+	}
+	f.next = item.after
+	return item.batch, nil
+}
+
+func (f *feed) stop() {
+	f.cancel()
+	<-f.done
+}
+
+// oneStep accumulates the gradients of some micro-batches and applies them. If it fails, the
+// weights are those before the step.
+func (r *run) oneStep(feed *feed) error {
+	var grads []*tensors.Tensor
+	var total [sums]float64
+	var rows []string
+	for micro := range r.Options.Accumulate {
+		batch, err := feed.take()
+		if err != nil {
+			finalize(grads)
+			return err
+		}
+		rows = append(rows, batch.IDs...)
+		g, s, err := r.gradients(batch, micro)
+		if err != nil {
+			finalize(grads)
+			return err
+		}
+		for i := range total {
+			total[i] += float64(s[i])
+		}
+		r.meter.batch(batch)
+		if grads, err = r.accumulate(grads, g); err != nil {
+			return err
+		}
+	}
+	norm, err := r.update(grads, total[sumTokens], isFinite(total[sumLoss]))
+	if err != nil {
+		return err
+	}
+	if !isFinite(total[sumLoss]) || !isFinite(norm) {
+		return &NonFiniteError{Step: r.step + 1, Rows: rows, Checkpoint: r.last}
+	}
+	r.step++
+	r.position = feed.next
+	r.meter.step(total, norm)
+	return nil
+}
+
+func isFinite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+// gradients runs one micro-step.
+func (r *run) gradients(batch seq2seq.Batch, micro int) ([]*tensors.Tensor, []float32, error) {
+	shape := shapeOf(batch)
+	program, ok := r.gradientsOf[shape]
+	if !ok {
+		var err error
+		if program, err = r.net.gradients(r.Backend, shape); err != nil {
+			return nil, nil, err
+		}
+		r.gradientsOf[shape] = program
+		r.Sink(Compiled{Program: "t5.gradients " + shape.String(), Took: program.CompileTime})
+		r.meter.pause(program.CompileTime)
+	}
+	args, own, err := r.arguments(batch)
+	if err != nil {
+		return nil, nil, err
+	}
+	seed, err := r.Backend.Uint32([]uint32{r.dropoutSeed(micro)})
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err := program.Run(append(args, seed), donateLast(len(args)+1, own+1))
+	if err != nil {
+		return nil, nil, err
+	}
+	grads := out[:len(out)-1]
+	s, err := tensors.CopyFlatData[float32](out[len(out)-1])
+	finalize(out[len(out)-1:])
+	return grads, s, err
+}
+
+// arguments are the weights and the batch; the last `own` of them are the batch's.
+func (r *run) arguments(batch seq2seq.Batch) (args []*tensors.Tensor, own int, err error) {
+	inputs, err := r.Backend.Int32(batch.Inputs, batch.Rows, batch.InputLen)
+	if err != nil {
+		return nil, 0, err
+	}
+	labels, err := r.Backend.Int32(batch.Labels, batch.Rows, batch.TargetLen)
+	if err != nil {
+		return nil, 0, err
+	}
+	args = append(append(append(args, r.learn...), r.frozen...), inputs, labels)
+	return args, 2, nil
+}
+
+// donateLast gives away the last k of n arguments.
+func donateLast(n, k int) []bool {
+	donate := make([]bool, n)
+	for i := n - k; i < n; i++ {
+		donate[i] = true
+	}
+	return donate
+}
+
+// dropoutSeed is fresh for each micro-step of a run and depends on nothing else.
+func (r *run) dropoutSeed(micro int) uint32 {
+	x := r.Options.Seed*0x9E3779B97F4A7C15 + uint64(r.step)*0xBF58476D1CE4E5B9 + uint64(micro)*0x94D049BB133111EB
+	x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9
+	x = (x ^ (x >> 27)) * 0x94D049BB133111EB
+	return uint32((x ^ (x >> 31)) >> 16)
+}
+
+func (r *run) accumulate(total, grads []*tensors.Tensor) ([]*tensors.Tensor, error) {
+	if total == nil {
+		return grads, nil
+	}
+	if r.add == nil {
+		var err error
+		if r.add, err = r.net.addition(r.Backend); err != nil {
+			return nil, err
+		}
+		r.Sink(Compiled{Program: "t5.addition", Took: r.add.CompileTime})
+	}
+	args := append(total, grads...)
+	return r.add.Run(args, donateLast(len(args), len(args)))
+}
+
+// update applies the gradients and gives their norm. A loss that is not finite leaves all as it
+// was.
+func (r *run) update(grads []*tensors.Tensor, tokens float64, finite bool) (float64, error) {
+	if !finite {
+		finalize(grads)
+		return math.NaN(), nil
+	}
+	t := r.step + 1
+	rate := r.Options.Optimizer.LearningRate * r.Options.Schedule.Factor(r.step, r.total)
+	numbers, err := r.Backend.Float32(r.Options.Optimizer.numbers(t, rate, max(tokens, 1)), slots)
+	if err != nil {
+		return 0, err
+	}
+	r.meter.rate = rate
+	args := append(append(append(append([]*tensors.Tensor{}, r.learn...), r.moments...), grads...), numbers)
+	out, err := r.apply.Run(args, donateLast(len(args), len(args)))
+	if err != nil {
+		return 0, err
+	}
+	r.learn, r.moments = out[:len(r.learn)], out[len(r.learn):len(out)-1]
+	norm, err := scalar(out[len(out)-1])
+	return norm, err
+}
+
+func scalar(t *tensors.Tensor) (float64, error) {
+	v, err := tensors.CopyFlatData[float32](t)
+	finalize([]*tensors.Tensor{t})
+	if err != nil {
+		return 0, err
+	}
+	return float64(v[0]), nil
+}
+
+// evaluate judges the weights on one pass over the validation data; stop says that patience has
+// ended.
+func (r *run) evaluate(ctx context.Context) (found *evaluation, stop bool, err error) {
+	start := time.Now()
+	if err := r.Validation.Seek(seq2seq.Position{}); err != nil {
+		return nil, false, err
+	}
+	var total [sums]float64
+	for range r.Validation.PerEpoch() {
+		batch, err := r.Validation.Next(ctx)
+		if err != nil {
+			return nil, false, err
+		}
+		s, err := r.evaluateBatch(batch)
+		if err != nil {
+			return nil, false, err
+		}
+		for i := range total {
+			total[i] += float64(s[i])
+		}
+	}
+	found = &evaluation{Step: r.step, Metrics: map[string]float64{
+		"loss":           total[sumNLL] / total[sumTokens],
+		"token_accuracy": total[sumCorrect] / total[sumTokens],
+	}}
+	if r.Evaluator != nil {
+		more, err := r.Evaluator.Evaluate(ctx, r.weights())
+		if err != nil {
+			return nil, false, err
+		}
+		for name, v := range more {
+			found.Metrics[name] = v
+		}
+	}
+	stop, err = r.judge(found)
+	if err != nil {
+		return nil, false, err
+	}
+	r.meter.pause(time.Since(start))
+	r.Sink(Evaluated{Step: r.step, Metrics: found.Metrics, Best: r.best == found, Took: time.Since(start)})
+	return found, stop, nil
+}
+
+func (r *run) evaluateBatch(batch seq2seq.Batch) ([]float32, error) {
+	shape := shapeOf(batch)
+	program, ok := r.evaluationOf[shape]
+	if !ok {
+		var err error
+		if program, err = r.net.evaluation(r.Backend, shape); err != nil {
+			return nil, err
+		}
+		r.evaluationOf[shape] = program
+		r.Sink(Compiled{Program: "t5.evaluation " + shape.String(), Took: program.CompileTime})
+	}
+	args, own, err := r.arguments(batch)
+	if err != nil {
+		return nil, err
+	}
+	out, err := program.Run(args, donateLast(len(args), own))
+	if err != nil {
+		return nil, err
+	}
+	s, err := tensors.CopyFlatData[float32](out[0])
+	finalize(out)
+	return s, err
+}
+
+// judge compares with the best so far. A metric that is not there, or not a number, is no
+// improvement and an error: a run must not be led by what it cannot measure.
+func (r *run) judge(found *evaluation) (stop bool, err error) {
+	value, ok := found.Metrics[r.Options.Metric]
+	if !ok {
+		return false, &UnknownMetricError{Name: r.Options.Metric, Have: found.Metrics}
+	}
+	better := r.best == nil
+	if r.best != nil && isFinite(value) {
+		gain := r.best.Metrics[r.Options.Metric] - value
+		if r.higherIsBetter() {
+			gain = -gain
+		}
+		better = gain > r.Options.EarlyStopping.MinDelta
+	}
+	if better {
+		r.best, r.since = found, 0
+		return false, nil
+	}
+	r.since++
+	return r.Options.EarlyStopping.Patience > 0 && r.since >= r.Options.EarlyStopping.Patience, nil
+}
+
+func (r *run) higherIsBetter() bool {
+	if r.Options.Metric == "token_accuracy" {
+		return true
+	}
+	return r.Evaluator != nil && r.Evaluator.HigherIsBetter(r.Options.Metric)
+}

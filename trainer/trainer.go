@@ -1,0 +1,321 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/t5ctl/t5ctl/internal/decode"
+	"github.com/t5ctl/t5ctl/internal/device"
+	"github.com/t5ctl/t5ctl/internal/lora"
+	"github.com/t5ctl/t5ctl/internal/seq2seq"
+	"github.com/t5ctl/t5ctl/internal/t5"
+)
+
+// Batches is the data as the trainer sees it: passes follow one another without end, and any
+// place in them can be gone back to.
+type Batches interface {
+	Next(ctx context.Context) (seq2seq.Batch, error)
+	Position() seq2seq.Position // of the batch that Next gives next
+	Seek(seq2seq.Position) error
+	PerEpoch() int64 // batches in one pass
+}
+
+// Evaluator judges the weights of the moment by what they generate.
+type Evaluator interface {
+	Evaluate(ctx context.Context, w decode.Weights) (map[string]float64, error)
+	// HigherIsBetter says which way a metric is good; false for one it does not know.
+	HigherIsBetter(metric string) bool
+}
+
+// Job is one run: everything that decides its outcome.
+type Job struct {
+	Options     Options
+	Config      t5.Config
+	Base        *t5.Checkpoint // nil: fresh weights from the seed
+	BaseName    string         // written into an adapter's config
+	Train       Batches
+	Validation  Batches   // nil: no evaluation
+	Evaluator   Evaluator // nil: loss and token accuracy only
+	Backend     *device.Backend
+	Dir         string            // run folder; checkpoints go to Dir/checkpoints
+	Metadata    map[string]string // kept in every weights file
+	Fingerprint string            // of the recipe and the data; a run resumes under the same one only
+	Resume      bool
+	Sink        Sink // nil: nobody listens
+}
+
+// Result says where a run ended.
+type Result struct {
+	Step       int
+	Checkpoint string             // the best by train.metric, the last where nothing was evaluated
+	Metrics    map[string]float64 // of that checkpoint
+	Loss       float64            // training loss of the last interval
+}
+
+// NonFiniteError says that the loss or a gradient was NaN or infinite. The weights before the
+// step are in the last checkpoint.
+type NonFiniteError struct {
+	Step       int
+	Rows       []string // ids of the rows in the step
+	Checkpoint string   // last good one, empty if there is none
+}
+
+func (e *NonFiniteError) Error() string {
+	rows := e.Rows
+	more := ""
+	if len(rows) > 8 {
+		rows, more = rows[:8], fmt.Sprintf(" and %d more", len(e.Rows)-8)
+	}
+	return fmt.Sprintf("the loss or its gradient is not finite at step %d, rows %v%s", e.Step, rows, more)
+}
+
+// InterruptedError says that the run was asked to stop and has saved its state.
+type InterruptedError struct {
+	Step       int
+	Checkpoint string
+}
+
+func (e *InterruptedError) Error() string {
+	return fmt.Sprintf("interrupted at step %d, saved in %s", e.Step, e.Checkpoint)
+}
+
+// Unwrap makes the error a context.Canceled.
+func (e *InterruptedError) Unwrap() error { return context.Canceled }
+
+// run is a Job under way.
+type run struct {
+	Job
+	net      *network
+	total    int
+	step     int
+	position seq2seq.Position // of the first batch that no step has taken
+	learn    []*tensors.Tensor
+	moments  []*tensors.Tensor
+	frozen   []*tensors.Tensor
+
+	gradientsOf  map[batchShape]*device.Program
+	evaluationOf map[batchShape]*device.Program
+	add, apply   *device.Program
+
+	best  *evaluation // so far
+	since int         // evaluations since the best
+	last  string      // newest checkpoint
+	meter meter
+}
+
+// evaluation is what one evaluation found.
+type evaluation struct {
+	Step    int                `json:"step"`
+	Metrics map[string]float64 `json:"metrics"`
+}
+
+// Run trains until the steps are done, patience ends, the context is cancelled or something
+// breaks. The last good checkpoint stays on disk in every case.
+func Run(ctx context.Context, job Job) (Result, error) {
+	if job.Sink == nil {
+		job.Sink = func(Event) {}
+	}
+	r := &run{Job: job, gradientsOf: map[batchShape]*device.Program{}, evaluationOf: map[batchShape]*device.Program{}}
+	if err := r.prepare(); err != nil {
+		return Result{}, err
+	}
+	defer r.close()
+	return r.train(ctx)
+}
+
+func (r *run) prepare() error {
+	var adapter *lora.Adapter
+	if r.Options.Method == LoRA {
+		var err error
+		if r.Base == nil {
+			return errors.New("an adapter needs a base model")
+		}
+		if adapter, err = lora.New(r.Options.LoRA, r.Config); err != nil {
+			return err
+		}
+	}
+	r.net = newNetwork(r.Config, adapter, r.Options)
+	r.total = r.Options.Steps
+	if r.Options.Epochs > 0 {
+		r.total = int(math.Ceil(r.Options.Epochs * float64(r.Train.PerEpoch()) / float64(r.Options.Accumulate)))
+	}
+	if err := os.MkdirAll(r.checkpoints(), 0o755); err != nil {
+		return err
+	}
+	if err := r.place(adapter); err != nil {
+		return err
+	}
+	if r.Resume {
+		return r.restore()
+	}
+	return nil
+}
+
+// place puts the starting weights and an empty optimizer state on the device.
+func (r *run) place(adapter *lora.Adapter) (err error) {
+	base, err := r.baseTensors()
+	if err != nil {
+		return err
+	}
+	if adapter == nil {
+		r.learn = base
+	} else {
+		r.frozen = base
+		for _, spec := range adapter.Specs() {
+			t, err := r.Backend.Float32(spec.Init(r.Options.Seed), spec.Shape...)
+			if err != nil {
+				return err
+			}
+			r.learn = append(r.learn, t)
+		}
+	}
+	for _, m := range r.net.moments() {
+		t, err := r.Backend.Float32(make([]float32, m.Shape.Size()), m.Shape.Dimensions...)
+		if err != nil {
+			return err
+		}
+		r.moments = append(r.moments, t)
+	}
+	return nil
+}
+
+func (r *run) baseTensors() ([]*tensors.Tensor, error) {
+	if r.Base != nil {
+		return r.Base.Place(r.Backend.Float32)
+	}
+	var placed []*tensors.Tensor
+	for _, spec := range r.Config.Specs() {
+		t, err := r.Backend.Float32(spec.Init(r.Options.Seed), spec.Shape...)
+		if err != nil {
+			return nil, err
+		}
+		placed = append(placed, t)
+	}
+	return placed, nil
+}
+
+func (r *run) close() {
+	finalize(r.learn)
+	finalize(r.moments)
+	finalize(r.frozen)
+	for _, programs := range []map[batchShape]*device.Program{r.gradientsOf, r.evaluationOf} {
+		for _, p := range programs {
+			p.Close()
+		}
+	}
+	for _, p := range []*device.Program{r.add, r.apply} {
+		if p != nil {
+			p.Close()
+		}
+	}
+}
+
+// train is the loop.
+func (r *run) train(ctx context.Context) (Result, error) {
+	r.announce()
+	feed := startFeed(ctx, r.Train)
+	defer feed.stop()
+	r.meter = newMeter(r.step)
+	var err error
+	if r.apply, err = r.net.application(r.Backend); err != nil {
+		return Result{}, err
+	}
+	r.Sink(Compiled{Program: "t5.application", Took: r.apply.CompileTime})
+	reason := "steps"
+	for r.step < r.total {
+		if ctx.Err() != nil {
+			return Result{}, r.interrupt()
+		}
+		if err := r.oneStep(feed); err != nil {
+			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+				return Result{}, r.interrupt()
+			}
+			return Result{}, err
+		}
+		stop, err := r.afterStep(ctx)
+		if err != nil {
+			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+				return Result{}, r.interrupt()
+			}
+			return Result{}, err
+		}
+		if stop {
+			reason = "early_stopping"
+			break
+		}
+	}
+	return r.finish(reason)
+}
+
+func (r *run) announce() {
+	count := func(ts []*tensors.Tensor) (n int) {
+		for _, t := range ts {
+			n += t.Size()
+		}
+		return n
+	}
+	learning := count(r.learn)
+	r.Sink(Started{Step: r.step, Total: r.total, Parameters: learning + count(r.frozen), Learning: learning, Backend: r.Backend.Describe()})
+}
+
+// interrupt saves what there is, so that the run can go on.
+func (r *run) interrupt() error {
+	if err := r.save(nil); err != nil {
+		return fmt.Errorf("saving after an interrupt: %w", err)
+	}
+	return &InterruptedError{Step: r.step, Checkpoint: r.last}
+}
+
+// afterStep logs, evaluates and saves when it is time to; stop says that patience has ended.
+func (r *run) afterStep(ctx context.Context) (stop bool, err error) {
+	final := r.step == r.total
+	if final || due(r.step, r.Options.LogEvery) {
+		r.Sink(r.meter.report(r))
+	}
+	var found *evaluation
+	if r.Validation != nil && (final || due(r.step, r.Options.EvaluateEvery)) {
+		if found, stop, err = r.evaluate(ctx); err != nil {
+			return false, err
+		}
+	}
+	best := found != nil && r.best == found
+	if final || stop || best || due(r.step, r.Options.SaveEvery) {
+		if err := r.save(found); err != nil {
+			return false, err
+		}
+	}
+	return stop, nil
+}
+
+func due(step, every int) bool { return every > 0 && step%every == 0 }
+
+func (r *run) finish(reason string) (Result, error) {
+	r.Sink(Stopped{Step: r.step, Reason: reason})
+	result := Result{Step: r.step, Checkpoint: r.last, Loss: r.meter.lastLoss}
+	if r.best != nil {
+		result.Checkpoint = r.checkpointPath(r.best.Step)
+		result.Metrics = r.best.Metrics
+	}
+	return result, nil
+}
+
+func (r *run) checkpoints() string { return filepath.Join(r.Dir, "checkpoints") }
+
+func (r *run) checkpointPath(step int) string {
+	return filepath.Join(r.checkpoints(), fmt.Sprintf("%08d", step))
+}
+
+// weights are the tensors of the moment, for whoever judges them.
+func (r *run) weights() decode.Weights {
+	w := decode.Weights{Config: r.Config, Base: r.learn}
+	if r.net.adapter != nil {
+		w.Base, w.Adapter, w.Update = r.frozen, r.net.adapter, r.learn
+	}
+	return w
+}

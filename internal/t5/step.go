@@ -62,8 +62,8 @@ func (n *Network) Step(tokens, position *Node, cache []*Node, m Memory) (logits 
 	here := Equal(iota32(x.Graph(), cache[0].Shape().Dimensions, 1), BroadcastToDims(position, cache[0].Shape().Dimensions...))
 	for i := range n.Config.NumDecoderLayers {
 		bias := m.Bias[min(i, len(m.Bias)-1)]
-		row := InsertAxes(Gather(bias, Reshape(position, 1)), 0, 1) // [1, 1, heads, steps]
-		row = TransposeAllAxes(row, 0, 2, 1, 3)                     // [1, heads, 1, steps]
+		steps := bias.Shape().Dimensions[0]
+		row := Reshape(Gather(bias, Reshape(position, 1)), 1, n.Config.NumHeads, 1, steps)
 
 		layer := fmt.Sprintf("decoder.block.%d.layer.0.", i)
 		at := layer + "SelfAttention."

@@ -104,7 +104,7 @@ func unpack(file io.ReadCloser, pack packing) (*opened, error) {
 		}
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, err
+			return nil, unpackError{err}
 		}
 		o.Reader = limited{o, z}
 	case packingZstd:
@@ -130,7 +130,7 @@ func (o *opened) explain(path string, err error) error {
 	switch {
 	case o.packing == packingNone:
 		return err
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return &FormatError{Path: path, Reason: fmt.Sprintf("the %s data is cut short", o.packing)}
 	case errors.Is(err, gzip.ErrHeader), errors.Is(err, zstd.ErrMagicMismatch):
 		return &FormatError{Path: path, Reason: fmt.Sprintf("is not %s data, though its name says so", o.packing)}

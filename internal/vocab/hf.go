@@ -5,8 +5,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/clipperhouse/uax29/v2/graphemes"
 )
 
 // prependScheme says which stretches of text get a ▁ in front.
@@ -21,14 +19,15 @@ const (
 // hfModel is a pipeline of the tokenizers library: added tokens are cut out of the raw text, what
 // lies between is normalised and cut into words, and each word is segmented by itself.
 type hfModel struct {
-	words   *wideModel
-	added   *addedTokens
-	rules   *charsmap
-	shape   shape
-	eos     int32 // appended to every text; -1: nothing is
-	pieces  []string
-	surface []string // pieces with spaces for ▁
-	special []bool
+	words    *wideModel
+	added    *addedTokens
+	rules    *charsmap
+	clusters *clusterer
+	shape    shape
+	eos      int32 // appended to every text; -1: nothing is
+	pieces   []string
+	surface  []string // pieces with spaces for ▁
+	special  []bool
 	// dropFirst says that decoding drops the ▁ of the first piece.
 	dropFirst bool
 	scratches scratchPool
@@ -105,17 +104,12 @@ func (w *wordWriter) writeRune(r rune) {
 func (m *hfModel) encodeWords(s *scratch, ids []int32, text string) []int32 {
 	w := wordWriter{model: m.words, s: s, word: append(s.words[:0], spaceMark...), ids: ids}
 	for i := 0; i < len(text); {
-		if run := m.plainRun(text[i:]); run > 0 {
+		if run := m.clusters.plainRun(text[i:]); run > 0 {
 			w.write(text[i : i+run])
 			i += run
 			continue
 		}
-		if text[i] == ' ' && m.isLoneASCII(text[i:]) && !m.hasRule(' ') {
-			w.end()
-			i++
-			continue
-		}
-		cluster := nextCluster(text[i:])
+		cluster := m.clusters.next(text[i:])
 		m.normalize(cluster, func(part string) {
 			for _, r := range part {
 				w.writeRune(r)
@@ -126,34 +120,6 @@ func (m *hfModel) encodeWords(s *scratch, ids []int32, text string) []int32 {
 	w.end()
 	s.words = w.word
 	return w.ids
-}
-
-// hasRule says whether the charsmap replaces the ASCII character c.
-func (m *hfModel) hasRule(c byte) bool { return m.rules != nil && m.rules.ascii[c]&ruleAlone != 0 }
-
-// isLoneASCII says whether text begins with an ASCII character that is a cluster by itself.
-func (m *hfModel) isLoneASCII(text string) bool {
-	return text[0] < utf8.RuneSelf && (len(text) == 1 || text[1] < utf8.RuneSelf && text[0] != '\r')
-}
-
-// plainRun is the length of the run of printable ASCII that text begins with, each character of
-// which is a cluster by itself and has no rule.
-func (m *hfModel) plainRun(text string) int {
-	n := 0
-	for n < len(text) && text[n] > ' ' && text[n] < 0x7f && !m.hasRule(text[n]) {
-		n++
-	}
-	if n > 0 && n < len(text) && text[n] >= utf8.RuneSelf {
-		n-- // what follows may belong to the last one's cluster
-	}
-	return n
-}
-
-// nextCluster returns the extended grapheme cluster that text begins with.
-func nextCluster(text string) string {
-	iterator := graphemes.FromString(text)
-	iterator.Next()
-	return iterator.Value()
 }
 
 // normalize gives what the charsmap makes of one cluster to emit, part by part. A short cluster is
@@ -185,12 +151,12 @@ func (m *hfModel) normalize(cluster string, emit func(part string)) {
 func (m *hfModel) encodeWhole(s *scratch, ids []int32, text string, first bool) []int32 {
 	out := s.text[:0]
 	for i := 0; i < len(text); {
-		if run := m.plainRun(text[i:]); run > 0 {
+		if run := m.clusters.plainRun(text[i:]); run > 0 {
 			out = append(out, text[i:i+run]...)
 			i += run
 			continue
 		}
-		cluster := nextCluster(text[i:])
+		cluster := m.clusters.next(text[i:])
 		m.normalize(cluster, func(part string) { out = append(out, part...) })
 		i += len(cluster)
 	}

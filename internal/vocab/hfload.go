@@ -89,7 +89,8 @@ func (s hf5Source) build(data []byte, conf *config) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	model.rules, model.eos, model.dropFirst = s.rules, t.eos, true
+	model.useRules(s.rules)
+	model.eos, model.dropFirst = t.eos, true
 	model.shape = shape{splitSpaces: true, prepend: prependAlways}
 	t.extraIDs = n
 	t.hash = s.hash(data, n, wanted)
@@ -250,6 +251,11 @@ func newHF(names []string, scores []float64, unk int32, wanted []addedToken) (*h
 	return m, t, t.findSpecial(m.pieces)
 }
 
+// useRules sets the charsmap.
+func (m *hfModel) useRules(rules *charsmap) {
+	m.rules, m.clusters = rules, newClusterer(rules)
+}
+
 // buildJSON makes the ModeJSON tokenizer of a tokenizer.json.
 func (l *loader) buildJSON(data []byte) (*Tokenizer, error) {
 	f, err := readJSON(data)
@@ -277,7 +283,8 @@ func (l *loader) buildJSON(data []byte) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.rules, m.shape, m.eos = rules, form, -1
+	m.useRules(rules)
+	m.shape, m.eos = form, -1
 	if adds, err := f.addsEOS(t.eos); err != nil {
 		return nil, err
 	} else if adds {

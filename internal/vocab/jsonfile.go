@@ -41,17 +41,15 @@ type jsonPiece struct {
 
 // UnmarshalJSON reads ["text", score].
 func (p *jsonPiece) UnmarshalJSON(data []byte) error {
-	var pair []json.RawMessage
-	if err := json.Unmarshal(data, &pair); err != nil {
+	data = bytes.TrimSpace(data)
+	comma := bytes.LastIndexByte(data, ',')
+	if data[0] != '[' || comma < 0 {
+		return fmt.Errorf("%.40s is no piece with a score", data)
+	}
+	if err := json.Unmarshal(data[1:comma], &p.text); err != nil {
 		return err
 	}
-	if len(pair) != 2 {
-		return fmt.Errorf("a piece has %d parts where there are two", len(pair))
-	}
-	if err := json.Unmarshal(pair[0], &p.text); err != nil {
-		return err
-	}
-	number := string(pair[1])
+	number := string(bytes.TrimSpace(data[comma+1 : len(data)-1]))
 	var err error
 	if p.exact, err = strconv.ParseFloat(number, 64); err != nil {
 		return fmt.Errorf("piece %q has score %s", p.text, number)

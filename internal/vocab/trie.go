@@ -1,6 +1,9 @@
 package vocab
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // trie maps byte strings to ids. It is a double array in which the child of a node by byte c sits
 // at base XOR c, so that one step is one load and one comparison.
@@ -71,17 +74,11 @@ type trieKey struct {
 	id  int32
 }
 
-// newTrie builds the trie of keys. Of equal keys the last one wins; empty ones are left out.
+// newTrie builds the trie of keys. Of equal keys the highest id wins; empty ones are left out.
 func newTrie(keys []trieKey) *trie {
 	sorted := slices.Clone(keys)
-	slices.SortStableFunc(sorted, func(a, b trieKey) int {
-		switch {
-		case a.key < b.key:
-			return -1
-		case a.key > b.key:
-			return 1
-		}
-		return 0
+	slices.SortFunc(sorted, func(a, b trieKey) int {
+		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.id, b.id))
 	})
 	unique := sorted[:0]
 	for _, k := range sorted {

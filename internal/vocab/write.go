@@ -5,24 +5,25 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
 )
 
 // WriteFiles puts the files that make up the tokenizer into dir, which it creates if need be: those
-// it was read from, byte for byte, and a tokenizer_config.json and special_tokens_map.json where
-// there were none. Load of dir in the same mode gives an equal tokenizer, and so does
+// it was read from, byte for byte, and where there was no tokenizer_config.json among them, that and
+// a special_tokens_map.json. Load of dir in the same mode gives an equal tokenizer, and so does
 // AutoTokenizer.from_pretrained of transformers.
 func (t *Tokenizer) WriteFiles(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	files := t.files
-	if t.file(configName) == nil {
+	if !t.hasFile(configName) {
 		files = append(files[:len(files):len(files)], file{configName, t.configJSON()})
-	}
-	if t.file(specialMapName) == nil {
-		files = append(files[:len(files):len(files)], file{specialMapName, t.specialMapJSON()})
+		if !t.hasFile(specialMapName) {
+			files = append(files, file{specialMapName, specialMapJSON()})
+		}
 	}
 	for _, f := range files {
 		if err := atomicfile.WriteBytes(filepath.Join(dir, f.name), f.data); err != nil {
@@ -32,14 +33,9 @@ func (t *Tokenizer) WriteFiles(dir string) error {
 	return nil
 }
 
-// file returns the content of one of the tokenizer's files, nil if it has none of that name.
-func (t *Tokenizer) file(name string) []byte {
-	for _, f := range t.files {
-		if f.name == name {
-			return f.data
-		}
-	}
-	return nil
+// hasFile says whether the tokenizer was read from a file of that name among others.
+func (t *Tokenizer) hasFile(name string) bool {
+	return slices.ContainsFunc(t.files, func(f file) bool { return f.name == name })
 }
 
 // configJSON is the tokenizer_config.json that transformers needs to load the vocabulary as it is.
@@ -58,7 +54,7 @@ func (t *Tokenizer) configJSON() []byte {
 }
 
 // specialMapJSON is the special_tokens_map.json that older transformers read.
-func (t *Tokenizer) specialMapJSON() []byte {
+func specialMapJSON() []byte {
 	return indentedJSON(map[string]any{"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"})
 }
 

@@ -1,0 +1,90 @@
+//go:build unix
+
+// Command tokenizer measures how fast this project's tokenizer encodes and decodes a file, on one
+// thread. run.py calls it in turn with the reference implementations.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/t5ctl/t5ctl/internal/vocab"
+)
+
+// result is what one measurement prints.
+type result struct {
+	EncodeMBs float64 `json:"encode"`
+	DecodeMBs float64 `json:"decode"`
+	Tokens    int     `json:"tokens"`
+}
+
+func main() {
+	path := flag.String("model", "", "folder or file of the tokenizer")
+	mode := flag.String("mode", "", "hf5, json, sp or bytes")
+	text := flag.String("text", "", "file with one text a line")
+	flag.Parse()
+	runtime.GOMAXPROCS(1)
+	if err := run(*path, vocab.Mode(*mode), *text); err != nil {
+		fmt.Fprintln(os.Stderr, "tokenizer:", err)
+		os.Exit(1)
+	}
+}
+
+func run(path string, mode vocab.Mode, text string) error {
+	tok, err := vocab.Load(path, mode)
+	if err != nil {
+		return err
+	}
+	lines, size, err := readLines(text)
+	if err != nil {
+		return err
+	}
+	ids := make([][]int32, len(lines))
+	start := cpuTime()
+	tokens := 0
+	for i, line := range lines {
+		ids[i] = tok.Encode(line)
+		tokens += len(ids[i])
+	}
+	encode := cpuTime() - start
+	start = cpuTime()
+	for _, row := range ids {
+		_ = tok.Decode(row, false)
+	}
+	decode := cpuTime() - start
+	return json.NewEncoder(os.Stdout).Encode(result{
+		EncodeMBs: size / 1e6 / encode.Seconds(), DecodeMBs: size / 1e6 / decode.Seconds(), Tokens: tokens,
+	})
+}
+
+// cpuTime is the processor time of this process, all threads together: garbage collection counts,
+// what else the machine does counts little.
+func cpuTime() time.Duration {
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		panic(err) // it cannot fail with these arguments
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+func readLines(path string) (lines []string, size float64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	scanner := bufio.NewScanner(f)
+	scanner.Buffer(nil, 64<<20)
+	for scanner.Scan() {
+		lines = append(lines, scanner.Text())
+		size += float64(len(scanner.Text()))
+	}
+	return lines, size, scanner.Err()
+}

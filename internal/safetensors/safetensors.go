@@ -11,8 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
+
+	"github.com/t5ctl/t5ctl/internal/mapped"
 )
 
 // DType is the element type of a tensor, spelled as in the file.
@@ -98,15 +99,18 @@ type File struct {
 
 // Open maps the file at path and checks its header.
 func Open(path string) (*File, error) {
-	data, unmap, err := mapFile(path)
+	content, err := mapped.Open(path)
+	if _, ok := errors.AsType[*mapped.NotRegularError](err); ok {
+		return nil, &CorruptError{Path: path, Reason: "it is not a regular file"}
+	}
 	if err != nil {
 		return nil, err
 	}
-	file, err := Parse(path, data)
+	file, err := Parse(path, content.Bytes())
 	if err != nil {
-		return nil, errors.Join(err, unmap())
+		return nil, errors.Join(err, content.Close())
 	}
-	file.unmap = append(file.unmap, unmap)
+	file.unmap = append(file.unmap, content.Close)
 	return file, nil
 }
 
@@ -133,12 +137,4 @@ func (f *File) Close() error {
 	}
 	f.unmap, f.tensors, f.names = nil, nil, nil
 	return errors.Join(errs...)
-}
-
-// regular refuses what cannot be mapped, such as a folder or a pipe.
-func regular(path string, info os.FileInfo) error {
-	if info.Mode().IsRegular() {
-		return nil
-	}
-	return &CorruptError{Path: path, Reason: "it is not a regular file"}
 }

@@ -237,8 +237,9 @@ func TestRunRefuses(t *testing.T) {
 
 func TestReadRefuses(t *testing.T) {
 	for name, text := range map[string]string{
-		"not JSON": "{", "no schema": "{}", "another schema": `{"schema": 99}`, "unknown key": `{"schema": 1, "nonsense": 2}`,
-		"two values": `{"schema": 1} {}`,
+		"not JSON": "{", "no schema": "{}", "another schema": `{"schema": 99}`, "unknown key": `{"schema": 1, "kind": "evaluation", "nonsense": 2}`,
+		"no kind":    `{"schema": 1}`,
+		"two values": `{"schema": 1, "kind": "evaluation"} {}`,
 	} {
 		var e *eval.ReportError
 		if _, err := eval.ParseReport("r.json", []byte(text)); !errors.As(err, &e) {

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -115,13 +117,18 @@ func (g Gates) NeedsBaseline() bool {
 // Evidence is a report with the place where its rows file lies.
 type Evidence struct {
 	Path   string // of the report, for messages and to find the rows
+	SHA256 string // of the report's file, with "sha256:" before it
 	Report Report
 }
 
 // ReadEvidence reads a report from a file.
 func ReadEvidence(path string) (Evidence, error) {
-	r, err := ReadReport(path)
-	return Evidence{path, r}, err
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Evidence{}, err
+	}
+	r, err := ParseReport(path, data)
+	return Evidence{path, digestBytes(data), r}, err
 }
 
 // rows reads the rows file that the report names.
@@ -163,16 +170,27 @@ type Check struct {
 
 // GateResult is what came of all gates.
 type GateResult struct {
-	Report   string  `json:"report"`
-	Model    string  `json:"model"`
-	Baseline string  `json:"baseline,omitempty"`
-	Passed   bool    `json:"passed"`
-	Checks   []Check `json:"checks"`
+	Schema    int      `json:"schema"`
+	Kind      string   `json:"kind"` // "gate"
+	Model     string   `json:"model"`
+	ModelHash string   `json:"model_digest,omitempty"` // where all reports are about one model
+	Passed    bool     `json:"passed"`
+	Checks    []Check  `json:"checks"`
+	Reports   []Judged `json:"reports"`            // what was judged
+	Baseline  *Judged  `json:"baseline,omitempty"` // what it was compared with
 }
+
+// Judged names a report by its file and content.
+type Judged struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256"`
+	Model  string `json:"model,omitempty"`
+}
+
+func judged(e Evidence) Judged { return Judged{filepath.Base(e.Path), e.SHA256, e.Report.Model} }
 
 // GateError says that gates did not let the model through.
 type GateError struct {
-	Report string
 	Failed []Check
 	Of     int // how many checks there were
 }
@@ -200,21 +218,26 @@ func (r GateResult) Err() error {
 			failed = append(failed, c)
 		}
 	}
-	return &GateError{r.Report, failed, len(r.Checks)}
+	return &GateError{failed, len(r.Checks)}
 }
 
 // Judge holds reports against gates. Each gate must find its metric exactly once, in any of the
 // reports (an evaluation and an exposure test, say). baseline may be nil. Whatever cannot be judged
 // does not pass.
 func Judge(gates Gates, reports []Evidence, baseline *Evidence) GateResult {
-	out := GateResult{Passed: true, Checks: []Check{}}
-	var paths, models []string
+	out := GateResult{Schema: ReportSchema, Kind: KindGate, Passed: true, Checks: []Check{}, Reports: []Judged{}}
+	var models, hashes []string
 	for _, r := range reports {
-		paths, models = append(paths, r.Path), append(models, r.Report.Model)
+		models, hashes = append(models, r.Report.Model), append(hashes, r.Report.ModelHash)
+		out.Reports = append(out.Reports, judged(r))
 	}
-	out.Report, out.Model = strings.Join(paths, ", "), strings.Join(uniq(models), ", ")
+	out.Model = strings.Join(slices.Compact(models), ", ")
+	if hashes = slices.Compact(hashes); len(hashes) == 1 {
+		out.ModelHash = hashes[0]
+	}
 	if baseline != nil {
-		out.Baseline = baseline.Path
+		b := judged(*baseline)
+		out.Baseline = &b
 	}
 	j := judge{reports: reports, baseline: baseline}
 	for _, g := range gates.Gates {
@@ -225,16 +248,6 @@ func Judge(gates Gates, reports []Evidence, baseline *Evidence) GateResult {
 	}
 	if len(out.Checks) == 0 {
 		out.Passed = false
-	}
-	return out
-}
-
-func uniq(list []string) []string {
-	var out []string
-	for i, s := range list {
-		if i == 0 || s != list[i-1] {
-			out = append(out, s)
-		}
 	}
 	return out
 }

@@ -64,8 +64,8 @@ func (r GateResult) Markdown() string {
 	}
 	fmt.Fprintf(&b, "### Gates %s\n\n", verdict)
 	fmt.Fprintf(&b, "Model `%s`", r.Model)
-	if r.Baseline != "" {
-		fmt.Fprintf(&b, ", baseline `%s`", r.Baseline)
+	if r.Baseline != nil {
+		fmt.Fprintf(&b, ", baseline `%s`", r.Baseline.Model)
 	}
 	b.WriteString("\n\n| metric | value | interval | bound | verdict | why |\n| --- | ---: | --- | --- | --- | --- |\n")
 	for _, c := range r.Checks {

@@ -18,6 +18,7 @@ const ReportSchema = 1
 const (
 	KindEvaluation = "evaluation"
 	KindExposure   = "exposure"
+	KindGate       = "gate" // the result of gates, which is a report of its own
 )
 
 // Verdicts of a result.
@@ -141,6 +142,8 @@ func ParseReport(path string, data []byte) (Report, error) {
 		return Report{}, &ReportError{path, "has no schema, so it is no report"}
 	case *head.Schema != ReportSchema:
 		return Report{}, &ReportError{path, fmt.Sprintf("has schema %d, this version reads %d", *head.Schema, ReportSchema)}
+	case head.Kind != KindEvaluation && head.Kind != KindExposure:
+		return Report{}, &ReportError{path, fmt.Sprintf("is of kind %q, neither an evaluation nor an exposure test", head.Kind)}
 	}
 	var r Report
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -152,6 +155,21 @@ func ParseReport(path string, data []byte) (Report, error) {
 		return Report{}, &ReportError{path, "something follows the report"}
 	}
 	return r, nil
+}
+
+// KindOf is what a report says of itself, "" where it is none.
+func KindOf(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	var head struct {
+		Kind string `json:"kind"`
+	}
+	if json.Unmarshal(data, &head) != nil {
+		return "", nil
+	}
+	return head.Kind, nil
 }
 
 // Encode writes the report as indented JSON.

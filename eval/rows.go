@@ -102,7 +102,7 @@ func (r *rowWriter) close() (digest string, err error) {
 	if err := errors.Join(r.err, r.buf.Flush()); err != nil {
 		return "", fmt.Errorf("writing rows: %w", err)
 	}
-	return hex.EncodeToString(r.sum.Sum(nil)), nil
+	return digestOf(r.sum), nil
 }
 
 // Rows are the per-row statistics of an evaluation, read back.
@@ -128,13 +128,13 @@ func (e *RowsError) Error() string {
 	return fmt.Sprintf("rows %s: %s", e.Path, e.Reason)
 }
 
-// ReadRows reads a rows file whose digest must be sha256 (hexadecimal).
+// ReadRows reads a rows file that must have the given digest, "sha256:" and hexadecimal digits.
 func ReadRows(path, digest string) (*Rows, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != digest {
+	if digestBytes(data) != digest {
 		return nil, &RowsError{path, 0, "has another digest than its report names"}
 	}
 	return ParseRows(path, data)
@@ -231,4 +231,11 @@ func (r *Rows) splitSlice(name string) (task, slice string) {
 
 func (r *Rows) inSlice(task string, row int, slice string) bool {
 	return slices.Contains(r.slices[task][row], slice)
+}
+
+func digestOf(h hash.Hash) string { return "sha256:" + hex.EncodeToString(h.Sum(nil)) }
+
+func digestBytes(data []byte) string {
+	sum := sha256.Sum256(data)
+	return "sha256:" + hex.EncodeToString(sum[:])
 }

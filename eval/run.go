@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"hash"
@@ -324,7 +323,7 @@ func (s *session) fingerprint(p *Pair) {
 func (s *session) report(ctx context.Context) (Report, error) {
 	out := Report{
 		Schema: ReportSchema, Kind: KindEvaluation, Name: s.Suite.Name, Decoding: s.Suite.Decoding.decodingJSON(),
-		Data:    DataFacts{"sha256:" + hex.EncodeToString(s.print.Sum(nil)), s.n},
+		Data:    DataFacts{digestOf(s.print), s.n},
 		Metrics: []Result{},
 	}
 	if s.boot.Samples > 0 {

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -65,17 +67,44 @@ func resultsTable(results []eval.Result) term.Table {
 	return tab
 }
 
-// reportPath is the report that a path means: the file, or report.json in a folder.
-func reportPath(path string) string {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return filepath.Join(path, "report.json")
+// readEvidence reads the report in a file, or all those in a folder.
+func readEvidence(path string) ([]eval.Evidence, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
 	}
-	return path
+	if !info.IsDir() {
+		e, err := eval.ReadEvidence(path)
+		return []eval.Evidence{e}, err
+	}
+	names, err := filepath.Glob(filepath.Join(globEscape(path), "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	var found []eval.Evidence
+	for _, name := range names { // in the order of names
+		kind, err := eval.KindOf(name)
+		if err != nil {
+			return nil, err
+		}
+		if kind != eval.KindEvaluation && kind != eval.KindExposure {
+			continue
+		}
+		e, err := eval.ReadEvidence(name)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, e)
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("no report in folder %s: %w", path, fs.ErrNotExist)
+	}
+	return found, nil
 }
 
-// readEvidence reads a report by path.
-func readEvidence(path string) (eval.Evidence, error) {
-	return eval.ReadEvidence(reportPath(path))
+// globEscape takes the meaning of patterns from a folder's name.
+func globEscape(dir string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(dir)
 }
 
 // missing names required flags that were not given.

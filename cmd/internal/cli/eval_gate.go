@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,7 @@ import (
 type evalGateOptions struct {
 	reports         []string
 	gates, baseline string
+	output          string
 	junit, markdown string
 }
 
@@ -22,6 +24,7 @@ func (o *evalGateOptions) bind(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.reports, "report", nil, "`file` or folder of a report to judge (repeatable: an evaluation and an exposure test)")
 	flags.StringVar(&o.gates, "gates", "", "`file` of gates")
 	flags.StringVar(&o.baseline, "baseline", "", "`report` to compare with, for gates with max_drop")
+	flags.StringVar(&o.output, "output", "", "write the result as JSON to this `file`, to push with the model")
 	flags.StringVar(&o.junit, "junit", "", "write JUnit XML to this `file`")
 	flags.StringVar(&o.markdown, "markdown", "", "write a Markdown table to this `file`")
 }
@@ -47,18 +50,21 @@ func (o *evalGateOptions) request() (gateRequest, error) {
 		return req, err
 	}
 	for _, path := range o.reports {
-		e, err := readEvidence(path)
+		found, err := readEvidence(path)
 		if err != nil {
 			return req, err
 		}
-		req.reports = append(req.reports, e)
+		req.reports = append(req.reports, found...)
 	}
 	if o.baseline != "" {
-		e, err := readEvidence(o.baseline)
+		found, err := readEvidence(o.baseline)
 		if err != nil {
 			return req, err
 		}
-		req.baseline = &e
+		if len(found) > 1 {
+			return req, usageErrorf("--baseline %s holds %d reports: name one", o.baseline, len(found))
+		}
+		req.baseline = &found[0]
 	}
 	return req, nil
 }
@@ -105,6 +111,15 @@ func showGates(t *term.Terminal, result eval.GateResult) {
 
 // publishGates writes the forms that servers read.
 func publishGates(result eval.GateResult, opts evalGateOptions, summary string) error {
+	if opts.output != "" {
+		body, err := json.MarshalIndent(result, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := atomicfile.WriteBytes(opts.output, append(body, '\n')); err != nil {
+			return err
+		}
+	}
 	if opts.junit != "" {
 		body, err := result.JUnit()
 		if err != nil {

@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
 	"github.com/t5ctl/t5ctl/eval"
-	"github.com/t5ctl/t5ctl/internal/atomicfile"
 )
 
 // evalScoreOptions is what the command line of eval score says, not yet checked.
@@ -19,6 +18,8 @@ type evalScoreOptions struct {
 	seed       uint64
 	confidence float64
 	output     string
+	name       string
+	force      bool
 }
 
 func (o *evalScoreOptions) bind(flags *pflag.FlagSet) {
@@ -28,7 +29,9 @@ func (o *evalScoreOptions) bind(flags *pflag.FlagSet) {
 	flags.IntVar(&o.bootstrap, "bootstrap", 0, "`resamples` for confidence intervals; 0 makes none")
 	flags.Uint64Var(&o.seed, "seed", eval.DefaultBootstrap().Seed, "`seed` of the resamples")
 	flags.Float64Var(&o.confidence, "confidence", eval.DefaultBootstrap().Confidence, "`share` of resamples inside an interval")
-	flags.StringVar(&o.output, "output", "", "`folder` for report.json and rows.jsonl, to gate or compare later")
+	flags.StringVar(&o.output, "output", "", "`folder` for the report and its rows, to gate or compare later")
+	flags.StringVar(&o.name, "name", "score", "`name` of the report in the folder")
+	flags.BoolVar(&o.force, "force", false, "replace a report of the same name")
 }
 
 func (o *evalScoreOptions) request() (eval.Suite, error) {
@@ -38,7 +41,7 @@ func (o *evalScoreOptions) request() (eval.Suite, error) {
 	if len(o.metrics) == 0 {
 		o.metrics = []string{"bleu", "chrf"}
 	}
-	s := eval.Suite{Metrics: o.metrics, Bootstrap: &eval.Bootstrap{Samples: o.bootstrap, Seed: o.seed, Confidence: o.confidence}}
+	s := eval.Suite{Name: o.name, Metrics: o.metrics, Bootstrap: &eval.Bootstrap{Samples: o.bootstrap, Seed: o.seed, Confidence: o.confidence}}
 	if _, err := eval.ParseMetrics(o.metrics); err != nil {
 		return s, err
 	}
@@ -69,35 +72,35 @@ func runEvalScore(ctx context.Context, app *App, opts evalScoreOptions) error {
 	if err != nil {
 		return err
 	}
-	var report eval.Report
-	score := func(r eval.Runner) error {
-		r.Suite = suite
-		report, err = r.Score(ctx, eval.OpenAnswers(opts.hypotheses, opts.references))
-		report.Model = opts.hypotheses
-		return err
-	}
-	if opts.output == "" {
-		err = score(eval.Runner{})
-	} else {
-		err = writeEvaluation(opts.output, false, score, func() *eval.Report { return &report })
-	}
+	report, err := scoreFiles(ctx, suite, opts)
 	if err != nil {
 		return err
 	}
 	return app.show(report, func(t *term.Terminal) { t.Table(resultsTable(report.Metrics)) })
 }
 
-// writeEvaluation runs an evaluation whose report, rows and, if wanted, predictions go to a folder.
-func writeEvaluation(dir string, predictions bool, run func(eval.Runner) error, report func() *eval.Report) error {
-	return atomicfile.WriteDir(dir, func(dir string) error {
-		files := newEvaluationFiles(dir, predictions)
-		runner, err := files.open()
-		if err == nil {
-			err = run(runner)
-		}
-		if err := files.close(err); err != nil {
-			return err
-		}
-		return files.report(report())
-	})
+// scoreFiles scores, and writes report and rows where that is wanted.
+func scoreFiles(ctx context.Context, suite eval.Suite, opts evalScoreOptions) (eval.Report, error) {
+	answers := eval.OpenAnswers(opts.hypotheses, opts.references)
+	if opts.output == "" {
+		report, err := eval.Runner{Suite: suite}.Score(ctx, answers)
+		report.Model = opts.hypotheses
+		return report, err
+	}
+	files, err := newEvaluationFiles(opts.output, opts.name, opts.force)
+	if err != nil {
+		return eval.Report{}, err
+	}
+	defer files.close()
+	runner, err := files.runner(false)
+	if err != nil {
+		return eval.Report{}, err
+	}
+	runner.Suite = suite
+	report, err := runner.Score(ctx, answers)
+	if err != nil {
+		return eval.Report{}, err
+	}
+	report.Model = opts.hypotheses
+	return report, files.finish(&report)
 }

@@ -10,8 +10,6 @@ import (
 	"syscall"
 
 	"github.com/t5ctl/t5ctl/cmd/internal/settings"
-	"github.com/t5ctl/t5ctl/internal/strictyaml"
-	"github.com/t5ctl/t5ctl/recipes"
 )
 
 // exitCode is what scripts test. The codes are an interface: none is ever given another meaning.
@@ -75,23 +73,32 @@ func is(target error, code exitCode, hint string) rule {
 // saying is a hint that does not depend on the error.
 func saying[E error](hint string) func(E) string { return func(E) string { return hint } }
 
-// rules are asked in order, the first that fits decides. One line a kind of failure.
+// rules are asked in order, the first that fits decides. One line a kind of failure; a command's
+// file may keep its own list.
 func rules() []rule {
-	return slices.Concat(evalRules(), []rule{
+	return slices.Concat(firstRules(), evalRules(), registryRules(), backendRules(), recipeRules(), lastRules())
+}
+
+// firstRules are for what wins over the thing it happened to.
+func firstRules() []rule {
+	return []rule{
 		is(context.Canceled, exitInterrupted, ""),
 		as(exitUsage, func(e hintedUsageError) string { return e.hint }),
 		as[usageError](exitUsage, nil),
 		as(exitUsage, func(e *settings.Error) string { return didYouMean(e.Nearest) }),
-		as(exitUsage, saying[*strictyaml.Error]("t5ctl recipe schema lists every key and what it means")),
-		as(exitNotFound, func(e *recipes.UnknownPresetError) string { return didYouMean(e.Nearest) }),
-		as(exitNotFound, func(e *recipes.NotFoundError) string { return didYouMean(e.Nearest) }),
 		as(exitFailed, (*crashError).hint),
 		as(exitFailed, saying[*outputError]("stdout is closed or its disk is full")),
 		is(syscall.ENOSPC, exitFailed, "free some space on that disk, then run the same command again"),
 		is(syscall.EDQUOT, exitFailed, "your disk quota is used up: free some space, then run the same command again"),
+	}
+}
+
+// lastRules are for causes that nothing more telling stands around.
+func lastRules() []rule {
+	return []rule{
 		is(fs.ErrNotExist, exitNotFound, ""),
 		is(fs.ErrExist, exitConflict, "nothing was overwritten; choose another name, or move what is there"),
-	})
+	}
 }
 
 // explain maps a failure to the code that scripts test and the hint that people read.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/t5ctl/t5ctl/cmd/internal/settings"
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
+	"github.com/t5ctl/t5ctl/internal/strictyaml"
 	"github.com/t5ctl/t5ctl/recipes"
 )
 
@@ -88,6 +89,15 @@ func newRecipeCommand(app *App) *cobra.Command {
 	cmd.AddCommand(newRecipeListCommand(app), newRecipeShowCommand(app), newRecipeCopyCommand(app),
 		newRecipeValidateCommand(app), newRecipeSchemaCommand(app))
 	return cmd
+}
+
+// recipeRules maps the failures of recipes to exit codes.
+func recipeRules() []rule {
+	return []rule{
+		as(exitUsage, saying[*strictyaml.Error]("t5ctl recipe schema lists every key and what it means")),
+		as(exitNotFound, func(e *recipes.UnknownPresetError) string { return didYouMean(e.Nearest) }),
+		as(exitNotFound, func(e *recipes.NotFoundError) string { return didYouMean(e.Nearest) }),
+	}
 }
 
 func newRecipeListCommand(app *App) *cobra.Command {

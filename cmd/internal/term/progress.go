@@ -14,7 +14,9 @@ const (
 	quietStart    = time.Second            // work that is done by then needs no progress
 	redrawEvery   = 100 * time.Millisecond // a bar on a terminal
 	reportEvery   = 10 * time.Second       // lines elsewhere
-	barColumns    = 24                     // of the bar itself
+	barColumns    = 20                     // of the bar itself on a wide terminal
+	slimColumns   = 8                      // of the bar on one of 80 columns
+	wideColumns   = 100                    // from here on a terminal is wide
 	minBarColumns = 60                     // narrower terminals get the text alone
 )
 
@@ -26,6 +28,7 @@ type Progress struct {
 	total  int64
 	done   int64
 	detail string
+	status []string // instead of counts, rate and detail
 	start  time.Time
 	last   time.Time
 	drawn  bool // stands on the terminal's last line now
@@ -63,6 +66,12 @@ func (p *Progress) Add(n int64) { p.update(func() { p.done += n }) }
 
 // Detail sets the text behind the numbers.
 func (p *Progress) Detail(text string) { p.update(func() { p.detail = text }) }
+
+// Status sets how much is done, and in parts what is told of it, the most telling first: where the
+// terminal is too narrow, the last ones are left out.
+func (p *Progress) Status(done int64, parts ...string) {
+	p.update(func() { p.done, p.status = done, parts })
+}
 
 // Write counts bytes, so that a Progress may stand behind an io.TeeReader.
 func (p *Progress) Write(b []byte) (int, error) {
@@ -128,33 +137,58 @@ func (p *Progress) draw() {
 	if t.bar != p {
 		return // one bar at a time: the one that came first
 	}
-	width, text := t.widthOf(t.err)-1, p.line()
+	width, bar := t.widthOf(t.err)-1, ""
 	if p.total > 0 && width >= minBarColumns {
-		text = t.barOf(float64(p.done)/float64(p.total)) + " " + text
+		bar = t.barOf(float64(p.done)/float64(p.total), width) + " "
 	}
-	_, _ = io.WriteString(t.err, "\r\x1b[K"+ansi.Truncate(text, width, "…")) // redrawn soon
+	text := fitting(p.parts(), width-ansi.StringWidth(bar))
+	_, _ = io.WriteString(t.err, "\r\x1b[K"+bar+text) // redrawn soon
 	p.drawn = true
 }
 
 // barOf draws a share of the work. Bubbles' progress bar would do, but its package asks the
 // terminal for its colors at every start of the program, which costs time and can hang.
-func (t *Terminal) barOf(share float64) string {
-	full := int(min(1, max(0, share))*barColumns + 0.5)
+func (t *Terminal) barOf(share float64, width int) string {
+	columns := slimColumns
+	if width >= wideColumns {
+		columns = barColumns
+	}
+	share = min(1, max(0, share))
+	full := int(share*float64(columns) + 0.5)
 	done := t.errStyle().Foreground(lipgloss.Color("4")).Render(strings.Repeat("█", full))
-	return fmt.Sprintf("%s%s %3.0f%%", done, strings.Repeat("░", barColumns-full), 100*min(1, share))
+	return fmt.Sprintf("%s%s %3.0f%%", done, strings.Repeat("░", columns-full), 100*share)
 }
 
-// line is the state in words: title, count, rate, time left, detail.
-func (p *Progress) line() string {
-	elapsed := time.Since(p.start)
-	parts := []string{p.title + ":"}
-	if p.total > 0 {
-		parts = append(parts, fmt.Sprintf("%s/%s %s", amount(p.done, p.unit), amount(p.total, p.unit), unitName(p.unit)))
-	} else {
-		parts = append(parts, amount(p.done, p.unit)+" "+unitName(p.unit))
+// fitting joins the parts that fit the width, the first one cut where even that does not.
+func fitting(parts []string, width int) string {
+	if len(parts) == 0 || width <= 0 {
+		return ""
 	}
-	if rate := float64(p.done) / elapsed.Seconds(); rate > 0 {
-		parts = append(parts, fmt.Sprintf("%s/s", amount(int64(rate), p.unit)))
+	text := ansi.Truncate(parts[0], width, "…")
+	for _, part := range parts[1:] {
+		if longer := text + "  " + part; ansi.StringWidth(longer) <= width {
+			text = longer
+		}
+	}
+	return text
+}
+
+// line is the state in words.
+func (p *Progress) line() string { return strings.Join(p.parts(), "  ") }
+
+// parts are title and count, rate, time left and detail, or the status that was set.
+func (p *Progress) parts() []string {
+	if p.status != nil {
+		return p.status
+	}
+	count := amount(p.done, p.unit)
+	if p.total > 0 {
+		count += "/" + amount(p.total, p.unit)
+	}
+	parts := []string{strings.TrimSpace(fmt.Sprintf("%s: %s %s", Clean(p.title), count, unitName(p.unit)))}
+	elapsed := time.Since(p.start)
+	if rate := float64(p.done) / elapsed.Seconds(); rate > 0 && elapsed >= quietStart {
+		parts = append(parts, amount(int64(rate), p.unit)+"/s")
 		if left := p.total - p.done; left > 0 {
 			parts = append(parts, "eta "+Duration(time.Duration(float64(left)/rate*float64(time.Second))))
 		}
@@ -162,7 +196,7 @@ func (p *Progress) line() string {
 	if p.detail != "" {
 		parts = append(parts, Clean(p.detail))
 	}
-	return strings.Join(strings.Fields(strings.Join(parts, " ")), " ")
+	return parts
 }
 
 // Bytes is the unit whose amounts are shown in MB and the like.

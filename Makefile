@@ -1,0 +1,136 @@
+# t5ctl: `make help` lists what there is. Tools are built at the versions below into build/tools;
+# nothing else is installed but the compute plugin, which `t5ctl backend install` puts into the
+# user's data folder ($T5CTL_PLUGIN_DIR changes where).
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+GOLANGCI_VERSION   := v2.15.0
+DEADCODE_VERSION   := v0.50.0
+GORELEASER_VERSION := v2.16.0
+
+TOOLS      := $(CURDIR)/build/tools
+GOLANGCI   := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+DEADCODE   := $(TOOLS)/deadcode-$(DEADCODE_VERSION)/deadcode
+GORELEASER := $(TOOLS)/goreleaser-$(GORELEASER_VERSION)/goreleaser
+
+# On amd64 the pure-Go backend needs this to be of use; one setting for all commands, so that all
+# of them share one build cache.
+ifeq ($(shell go env GOARCH),amd64)
+export GOEXPERIMENT := simd
+endif
+
+# Packages where goroutines meet. The race detector makes graph and numeric code too slow.
+RACE := ./cmd/internal/term ./datasets ./internal/atomicfile ./internal/plugin ./registry/...
+
+# Packages whose tests reach GoMLX. XLA takes all cores, so their tests run one package at a time.
+GOMLX = $(shell go list -test -f '{{if not .ForTest}}{{.ImportPath}} {{join .Deps " "}}{{end}}' ./... \
+	| awk '/ github.com\/gomlx\/gomlx/ && $$1 ~ /[.]test$$/ {sub(/[.]test$$/, "", $$1); print $$1}')
+
+GOTEST := go test -shuffle=on -timeout 15m
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/t5ctl
+	go build -o bin/t5ctl ./cmd/t5ctl
+
+.PHONY: plugin
+plugin: build ## install the XLA plugin for the CPU
+	@bin/t5ctl backend install cpu || { \
+		[ -z "$${T5CTL_REQUIRE_XLA:-}" ] || exit 1; \
+		echo 'No XLA plugin: tests that need one will skip, and say so.' >&2; }
+
+.PHONY: demo
+demo: ## the life of a model on real data, in minutes: scripts/demo.sh
+	scripts/demo.sh
+
+.PHONY: test
+test: plugin ## run all tests; installs what they need
+	$(GOTEST) $$(go list ./... | grep -vxFf <(printf '%s\n' $(GOMLX) $$(go list $(RACE))))
+	$(GOTEST) -p 1 $(GOMLX)
+	@$(MAKE) --no-print-directory test-race
+
+.PHONY: test-race
+test-race: ## run the tests of the packages where goroutines meet, with the race detector
+	$(GOTEST) -race $(RACE)
+
+.PHONY: check
+check: fmt-check tidy-check generate-check lint vet test deadcode ## all that must hold before a change lands
+
+.PHONY: fmt
+fmt: ## format the Go files
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+
+.PHONY: fmt-check
+fmt-check: ## fail if a Go file is not formatted
+	@wrong=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	[ -z "$$wrong" ] || { echo "not formatted (make fmt):"; echo "$$wrong"; exit 1; }
+
+.PHONY: tidy-check
+tidy-check: ## fail if go.mod is not what `go mod tidy` writes
+	go mod tidy -diff
+
+.PHONY: generate
+generate: ## write the generated files: schemas, docs/cli, man pages, completions
+	go generate ./...
+
+.PHONY: generate-check
+generate-check: ## fail if a generated file is not up to date
+	@scripts/unchanged.sh $(MAKE) --no-print-directory generate
+
+.PHONY: lint
+lint: $(GOLANGCI) ## run the linters
+	$(GOLANGCI) run ./...
+
+.PHONY: vet
+vet: ## run go vet
+	go vet ./...
+
+.PHONY: deadcode
+deadcode: $(DEADCODE) ## print functions that nothing reaches; there must be none
+	@dead=$$($(DEADCODE) ./cmd/...); [ -z "$$dead" ] || { echo "$$dead"; exit 1; }
+
+.PHONY: pins
+pins: ## renew the table of plugin wheels from the package index INDEX
+	scripts/pin-plugins.py "$(INDEX)" >internal/plugin/pins.json.new
+	mv internal/plugin/pins.json.new internal/plugin/pins.json
+
+.PHONY: check-platforms
+check-platforms: ## compile for every platform of a release
+	@for target in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64; do \
+		echo "$$target"; \
+		experiment=; [ "$${target#*/}" = amd64 ] && experiment=simd; \
+		GOOS=$${target%/*} GOARCH=$${target#*/} CGO_ENABLED=0 GOEXPERIMENT=$$experiment go build -o /dev/null ./cmd/t5ctl; \
+	done
+
+.PHONY: release-check
+release-check: $(GORELEASER) ## check goreleaser.yaml
+	$(GORELEASER) check
+
+.PHONY: release-snapshot
+release-snapshot: $(GORELEASER) $(TOOLS)/sbom ## build the archives of a release into dist/
+	$(GORELEASER) release --snapshot --clean
+
+.PHONY: check-tools
+check-tools: $(GOLANGCI) $(DEADCODE) ## build the tools that `make check` uses
+
+$(GOLANGCI):
+	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+$(DEADCODE):
+	GOBIN=$(@D) go install golang.org/x/tools/cmd/deadcode@$(DEADCODE_VERSION)
+
+$(GORELEASER):
+	GOBIN=$(@D) go install github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION)
+
+$(TOOLS)/sbom: $(wildcard tools/sbom/*.go) tools/go.mod
+	go -C tools build -o $@ ./sbom
+
+.PHONY: clean
+clean: ## remove what was built, the tools too
+	rm -rf bin dist build

@@ -16,6 +16,7 @@ Each variant is a tiny random model in a folder of its own under internal/t5/tes
 What the values are, all in fp32 with eager attention on one thread, dropout off:
 
   encoder            last hidden state of the encoder [B, S, d]; rows are padded on the right with 0, which is masked
+                     (compare where input_ids is not 0)
   logits             [B, T, V] for decoder inputs = labels shifted right (start token 0, -100 read as 0)
   loss               cross entropy, mean over the labels that are not -100
   loss_smoothed      CrossEntropyLoss(label_smoothing=0.1, ignore_index=-100): per token

@@ -87,4 +87,4 @@ func (e *UnknownKindError) Error() string {
 }
 
 // errPipAbsent says that there is no Python with pip on this machine.
-var errPipAbsent = errors.New("no python3 with pip") //nolint:gochecknoglobals // a sentinel, never assigned again
+var errPipAbsent = errors.New("no python3 with pip")

@@ -12,7 +12,8 @@ import (
 // gateResult is what the registry reads of the result of gates. It counts only with the digests
 // of the reports that were judged, which must be stored with the version too.
 type gateResult struct {
-	Passed *bool `json:"passed"`
+	Model  string `json:"model_digest"` // of the model that was judged, where it says so
+	Passed *bool  `json:"passed"`
 	Checks []struct {
 		Metric  string `json:"metric"`
 		Slice   string `json:"slice"`
@@ -94,6 +95,9 @@ func judgeGate(file File, reports map[string]stored, tree string) []string {
 	}
 	if len(reasons) == 0 && (result.Passed == nil || !*result.Passed) {
 		note("it did not pass")
+	}
+	if result.Model != "" && result.Model != tree {
+		note("it judged another model (%s)", result.Model)
 	}
 	if len(result.Reports) == 0 {
 		note("it does not say which reports it judged")

@@ -39,8 +39,9 @@ type PushRequest struct {
 
 // File is a small file to keep with a version.
 type File struct {
-	Name string
+	Name string // as it is kept
 	Data []byte
+	Path string // where it was read, for what lies beside it; not kept
 }
 
 // PushResult tells what a push has done.
@@ -147,7 +148,7 @@ func (p *pushing) chooseCard(tree string) error {
 	}
 	reports := make([]card.Named, 0, len(p.request.Reports))
 	for _, report := range p.request.Reports {
-		reports = append(reports, card.Named(report))
+		reports = append(reports, card.Named{Name: report.Name, Data: report.Data})
 	}
 	differences, err := card.Compare(text, reports, tree)
 	if err != nil {

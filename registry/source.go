@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -172,50 +173,45 @@ func hasCanaries(data []byte) (bool, error) {
 	return true, nil
 }
 
-// readReports reads every report of a folder.
+// readReports reads every report of a folder and of the folders in it: reports/test.json as well
+// as reports/test/report.json, whose rows lie beside it.
 func (s *Source) readReports(dir string) error {
-	entries, err := os.ReadDir(dir)
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || path.Ext(name) != ".json" {
+			return err
+		}
+		report, err := ReadReport(filepath.Join(dir, filepath.FromSlash(name)))
+		if notReport := (*FolderError)(nil); errors.As(err, &notReport) {
+			s.Ignored = append(s.Ignored, name)
+			return nil
+		}
+		report.Name = name
+		s.Reports = append(s.Reports, report)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		if entry.IsDir() || filepath.Ext(entry.Name()) != ".json" {
-			continue
-		}
-		path := filepath.Join(dir, entry.Name())
-		report, err := ReadReport(path)
-		if notReport := (*FolderError)(nil); errors.As(err, &notReport) {
-			s.Ignored = append(s.Ignored, entry.Name())
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		s.Reports = append(s.Reports, report)
-	}
-	return nil
+	return err
 }
 
 // maxReport bounds a report; per-row scores lie in files of their own.
 const maxReport = 16 << 20
 
 // ReadReport reads a report to push with a model. A *FolderError says that the file is none.
-func ReadReport(path string) (File, error) {
-	f, err := os.Open(path)
+func ReadReport(name string) (File, error) {
+	f, err := os.Open(name)
 	if err != nil {
 		return File{}, err
 	}
 	defer f.Close() //nolint:errcheck // read only
 	data, err := readAtMost(f, maxReport)
 	if err != nil {
-		return File{}, &FolderError{path, err.Error()}
+		return File{}, &FolderError{name, err.Error()}
 	}
-	report := File{Name: filepath.Base(path), Data: data}
+	report := File{Name: filepath.Base(name), Data: data, Path: name}
 	if _, err := reportKind(report); err != nil {
-		return File{}, &FolderError{path, err.Error()}
+		return File{}, &FolderError{name, err.Error()}
 	}
 	return report, nil
 }

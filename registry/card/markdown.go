@@ -1,6 +1,7 @@
 package card
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -310,4 +311,14 @@ func readGate(data []byte) (gateFile, error) {
 	var g gateFile
 	err := json.Unmarshal(data, &g)
 	return g, err
+}
+
+// WithChanges puts the change log at the end of a card that is finished otherwise.
+func WithChanges(text []byte, changes []Change) []byte {
+	var b builder
+	b.changes(Facts{Changes: changes})
+	if b.Len() == 0 {
+		return text
+	}
+	return append(append(bytes.TrimRight(text, "\n"), '\n'), []byte(b.String())...)
 }

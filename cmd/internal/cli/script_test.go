@@ -27,7 +27,9 @@ func TestScript(t *testing.T) {
 		UpdateScripts:       os.Getenv("T5CTL_UPDATE_SCRIPTS") != "",
 		RequireExplicitExec: false,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits,
+			"exits":   exits,
+			"damage":  damage,
+			"replace": replace,
 		},
 	})
 }
@@ -48,6 +50,7 @@ func isolate(env *testscript.Env) error {
 	env.Setenv("XDG_CACHE_HOME", filepath.Join(home, "cache"))
 	env.Setenv("T5CTL_PLUGIN_DIR", os.Getenv("T5CTL_PLUGIN_DIR"))
 	env.Setenv("LC_ALL", "C.UTF-8")
+	env.Setenv("TZ", "UTC")
 	return nil
 }
 

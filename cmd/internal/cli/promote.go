@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/t5ctl/t5ctl/cmd/internal/term"
+	"github.com/t5ctl/t5ctl/registry"
+)
+
+// promoteOptions is what the command line of promote says, not yet checked.
+type promoteOptions struct {
+	ref, channel, expect, reason, ticket string
+	evidence                             []string
+}
+
+func (o *promoteOptions) bind(flags *pflag.FlagSet) {
+	flags.StringVar(&o.channel, "to", "", "`channel` that shall serve the version")
+	flags.StringVar(&o.expect, "expect", "", "`version` that the channel must serve now: v6, sha256:…, or none")
+	flags.StringArrayVar(&o.evidence, "evidence", nil, "`file` of a report or gate result to bind to the version first (repeatable)")
+	bindReason(flags, &o.reason, &o.ticket)
+}
+
+func (o *promoteOptions) request() (registry.PromoteRequest, error) {
+	if o.channel == "" {
+		return registry.PromoteRequest{}, usageErrorf("--to is missing")
+	}
+	ref, err := registry.ParseRef(o.ref)
+	return registry.PromoteRequest{Ref: ref, Channel: o.channel, Expect: o.expect, Reason: o.reason, Ticket: o.ticket}, err
+}
+
+func newPromoteCommand(app *App) *cobra.Command {
+	var opts promoteOptions
+	cmd := &cobra.Command{
+		Use:   "promote <model>@v<N> --to <channel>",
+		Short: "Make a channel serve a version that passed its gates",
+		Long: "A version without the result of passing gates is refused (exit code 3), and the refusal is\n" +
+			"recorded. With --expect, a channel that serves something else by now is a conflict (exit\n" +
+			"code 5); of several promotions that expect the same, one wins.",
+		Example: "  t5ctl promote summarizer@v7 --to production --expect v6 --reason 'ROUGE-L +1.2'",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.ref = args[0]
+			return runPromote(cmd.Context(), app, opts)
+		},
+	}
+	opts.bind(cmd.Flags())
+	return cmd
+}
+
+func runPromote(ctx context.Context, app *App, opts promoteOptions) error {
+	request, err := opts.request()
+	if err != nil {
+		return err
+	}
+	r, err := app.registry()
+	if err != nil {
+		return err
+	}
+	if err := attach(ctx, r, request.Ref, opts.evidence); err != nil {
+		return fmt.Errorf("promoting %s: %w", request.Ref, err)
+	}
+	move, err := r.Promote(ctx, request)
+	if err != nil {
+		return fmt.Errorf("promoting %s: %w", request.Ref, err)
+	}
+	return app.showMove(move)
+}
+
+// attach binds evidence that a later job has made.
+func attach(ctx context.Context, r *registry.Registry, ref registry.Ref, paths []string) error {
+	var reports []registry.File
+	for _, path := range paths {
+		report, err := registry.ReadReport(path)
+		if err != nil {
+			return err
+		}
+		reports = append(reports, report)
+	}
+	if len(reports) == 0 {
+		return nil
+	}
+	_, err := r.Attach(ctx, ref, reports, "given with a promotion")
+	return err
+}
+
+// showMove tells a channel's change.
+func (a *App) showMove(move registry.Move) error {
+	return a.show(move, func(t *term.Terminal) {
+		from := "nothing"
+		if move.From != nil {
+			from = fmt.Sprintf("v%d", move.From.Version)
+		}
+		if move.Seq == 0 {
+			t.Printf("%s@%s serves v%d already\n", move.Model, move.Channel, move.To.Version)
+			return
+		}
+		t.Printf("%s@%s serves v%d (before: %s), record %d\n", move.Model, move.Channel, move.To.Version, from, move.Seq)
+		t.Printf("  %s\n", move.To.Digest)
+	})
+}
+
+// rollbackOptions is what the command line of rollback says, not yet checked.
+type rollbackOptions struct{ model, channel, to, expect, reason, ticket string }
+
+func (o *rollbackOptions) bind(flags *pflag.FlagSet) {
+	flags.StringVar(&o.channel, "channel", "", "`channel` to take back")
+	flags.StringVar(&o.to, "to", "", "`version` to return to, which must have served there (default: the one before)")
+	flags.StringVar(&o.expect, "expect", "", "`version` that the channel must serve now: v6 or sha256:…")
+	bindReason(flags, &o.reason, &o.ticket)
+}
+
+func (o *rollbackOptions) request() (registry.RollbackRequest, error) {
+	request := registry.RollbackRequest{Model: o.model, Channel: o.channel, Expect: o.expect, Reason: o.reason, Ticket: o.ticket}
+	if err := missing(map[string]bool{"channel": o.channel != "", "reason": o.reason != ""}, "channel", "reason"); err != nil {
+		return request, err
+	}
+	if err := registry.CheckModel(o.model); err != nil {
+		return request, err
+	}
+	if o.to == "" {
+		return request, nil
+	}
+	version, err := registry.ParseVersion(o.to)
+	request.To = registry.Ref{Model: o.model, Version: version}
+	return request, err
+}
+
+func newRollbackCommand(app *App) *cobra.Command {
+	var opts rollbackOptions
+	cmd := &cobra.Command{
+		Use:     "rollback <model> --channel <channel> --reason <why>",
+		Short:   "Make a channel serve again what it served before",
+		Long:    "The version to return to is hashed first. Nothing is erased: the way back is recorded too.",
+		Example: "  t5ctl rollback summarizer --channel production --reason 'v7 cuts long texts'",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.model = args[0]
+			return runRollback(cmd.Context(), app, opts)
+		},
+	}
+	opts.bind(cmd.Flags())
+	return cmd
+}
+
+func runRollback(ctx context.Context, app *App, opts rollbackOptions) error {
+	request, err := opts.request()
+	if err != nil {
+		return err
+	}
+	r, err := app.registry()
+	if err != nil {
+		return err
+	}
+	move, err := r.Rollback(ctx, request)
+	if err != nil {
+		return fmt.Errorf("rolling back %s@%s: %w", request.Model, request.Channel, err)
+	}
+	return app.showMove(move)
+}

@@ -1,0 +1,44 @@
+package cli_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// damage flips a byte of the blob that holds a text: damage FOLDER TEXT.
+func damage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: damage FOLDER TEXT")
+	}
+	blobs, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "blobs", "sha256", "*"))
+	ts.Check(err)
+	for _, path := range blobs {
+		data, err := os.ReadFile(path)
+		ts.Check(err)
+		at := bytes.Index(data, []byte(args[1]))
+		if at < 0 {
+			continue
+		}
+		data[at] ^= 1
+		ts.Check(os.Chmod(path, 0o644))
+		ts.Check(os.WriteFile(path, data, 0o644))
+		return
+	}
+	ts.Fatalf("no blob in %s holds %q", args[0], args[1])
+}
+
+// replace changes a text in a file: replace FILE OLD NEW.
+func replace(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: replace FILE OLD NEW")
+	}
+	text := ts.ReadFile(args[0])
+	if !strings.Contains(text, args[1]) {
+		ts.Fatalf("%s does not hold %q", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(text, args[1], args[2])), 0o644))
+}

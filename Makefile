@@ -113,8 +113,8 @@ release-check: $(GORELEASER) ## check goreleaser.yaml
 	$(GORELEASER) check
 
 .PHONY: release-snapshot
-release-snapshot: $(GORELEASER) $(TOOLS)/sbom ## build the archives of a release into dist/
-	$(GORELEASER) release --snapshot --clean
+release-snapshot: $(GORELEASER) $(TOOLS)/t5ctl-sbom ## build the archives of a release into dist/
+	PATH="$(TOOLS):$$PATH" $(GORELEASER) release --snapshot --clean
 
 .PHONY: check-tools
 check-tools: $(GOLANGCI) $(DEADCODE) ## build the tools that `make check` uses
@@ -128,7 +128,7 @@ $(DEADCODE):
 $(GORELEASER):
 	GOBIN=$(@D) go install github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION)
 
-$(TOOLS)/sbom: $(wildcard tools/sbom/*.go) tools/go.mod
+$(TOOLS)/t5ctl-sbom: $(wildcard tools/sbom/*.go) tools/go.mod
 	go -C tools build -o $@ ./sbom
 
 .PHONY: clean

@@ -1,7 +1,7 @@
 //go:build unix
 
-// Command tokenizer measures how fast this project's tokenizer encodes and decodes a file, on one
-// thread. run.py calls it in turn with the reference implementations.
+// Command tokenizer is the Go side of this folder's comparisons: it measures how fast a file is
+// encoded and decoded, on one thread, prints ids, and trains a vocabulary.
 package main
 
 import (
@@ -29,15 +29,60 @@ func main() {
 	path := flag.String("model", "", "folder or file of the tokenizer")
 	mode := flag.String("mode", "", "hf5, json, sp or bytes")
 	text := flag.String("text", "", "file with one text a line")
+	show := flag.Bool("print", false, "print the ids in place of the speed")
+	corpus := flag.String("train", "", "file with text to make a vocabulary from, written to -model")
+	size := flag.Int("size", 8000, "how many pieces it gets")
 	flag.Parse()
 	runtime.GOMAXPROCS(1)
-	if err := run(*path, vocab.Mode(*mode), *text); err != nil {
+	work := func() error { return measure(*path, vocab.Mode(*mode), *text) }
+	if *corpus != "" {
+		work = func() error { return train(*corpus, *size, *path) }
+	} else if *show {
+		work = func() error { return printIDs(*path, vocab.Mode(*mode), *text) }
+	}
+	if err := work(); err != nil {
 		fmt.Fprintln(os.Stderr, "tokenizer:", err)
 		os.Exit(1)
 	}
 }
 
-func run(path string, mode vocab.Mode, text string) error {
+func train(corpus string, size int, folder string) error {
+	lines, _, err := readLines(corpus)
+	if err != nil {
+		return err
+	}
+	tok, err := vocab.Train(func(yield func(string, error) bool) {
+		for _, line := range lines {
+			if !yield(line, nil) {
+				return
+			}
+		}
+	}, vocab.TrainOptions{VocabSize: size})
+	if err != nil {
+		return err
+	}
+	return tok.WriteFiles(folder)
+}
+
+func printIDs(path string, mode vocab.Mode, text string) error {
+	tok, err := vocab.Load(path, mode)
+	if err != nil {
+		return err
+	}
+	lines, _, err := readLines(text)
+	if err != nil {
+		return err
+	}
+	out := json.NewEncoder(os.Stdout)
+	for _, line := range lines {
+		if err := out.Encode(tok.Encode(line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func measure(path string, mode vocab.Mode, text string) error {
 	tok, err := vocab.Load(path, mode)
 	if err != nil {
 		return err

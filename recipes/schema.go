@@ -24,6 +24,7 @@ func Enums() map[string][]string {
 		"data.on_bad_row":           {datasets.Fail, datasets.Skip},
 		"data.objectives[].kind":    datasets.Kinds(),
 		"train.method":              {trainer.Full, trainer.LoRA, trainer.Pretrain},
+		"train.save_dtype":          {"fp32", "bf16"},
 		"train.precision":           {"fp32", "bf16"},
 		"train.optimizer.name":      {"adamw", "adafactor"},
 		"generation.early_stopping": {"true", "false", "never"},

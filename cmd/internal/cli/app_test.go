@@ -139,6 +139,13 @@ func TestTree(t *testing.T) {
 	root := cli.NewRoot(cli.NewApp(strings.NewReader(""), &stdout, &stderr))
 	var visit func(cmd *cobra.Command)
 	visit = func(cmd *cobra.Command) {
+		names := map[string]bool{}
+		for _, sub := range cmd.Commands() {
+			if names[sub.Name()] {
+				t.Errorf("%s: there are two of that name", sub.CommandPath())
+			}
+			names[sub.Name()] = true
+		}
 		if cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") {
 			t.Errorf("%s: short help %q must be there, without a full stop", cmd.CommandPath(), cmd.Short)
 		}

@@ -19,7 +19,6 @@ func topics() []topic {
 	return []topic{
 		{"environment", "variables that t5ctl reads", environmentText()},
 		{"exit-codes", "what the exit code of a command means", exitCodesText()},
-		{"recipe", "the file that a training run follows", recipeText()},
 		{"references", "how a model is named", referencesText()},
 	}
 }

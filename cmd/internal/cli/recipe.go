@@ -83,8 +83,13 @@ func newRecipeCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "recipe",
 		Short: "List, show, copy and check recipes",
-		Long: "A recipe says what a training run does. Some come with t5ctl; copy one and change\n" +
-			"it, or name it directly: t5ctl finetune cmudict-stress.",
+		Long: "A recipe is a YAML file that says what a run does: the base model, the data, how it is trained, " +
+			"evaluated, and gated. An unknown key is an error, and all problems are told at once. " +
+			"Relative paths in the file are seen from its folder.\n\n" +
+			"Some recipes come with t5ctl. Name one directly, or copy it and change it:\n\n" +
+			"  t5ctl finetune cmudict-stress\n  t5ctl recipe copy cmudict-stress my-recipe.yaml\n\n" +
+			"A key can be given without touching the file, on the command line, which wins, or in the environment:\n\n" +
+			"  --set train.steps=200\n  T5CTL_TRAIN_STEPS=200",
 	}
 	cmd.AddCommand(newRecipeListCommand(app), newRecipeShowCommand(app), newRecipeCopyCommand(app),
 		newRecipeValidateCommand(app), newRecipeSchemaCommand(app))

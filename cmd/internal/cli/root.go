@@ -37,11 +37,24 @@ type entry struct {
 	make  func(*App) *cobra.Command
 }
 
-// commands lists every command, one line each, in the order of the help.
+// commands lists every command, one line each.
 func commands() []entry {
 	return []entry{
+		{groupTrain, newTrainCommand},
+		{groupTrain, newFinetuneCommand},
+		{groupTrain, newGenerateCommand},
 		{groupTrain, newRecipeCommand},
 		{groupEvaluate, newEvalCommand},
+		{groupRegistry, newPushCommand},
+		{groupRegistry, newPullCommand},
+		{groupRegistry, newPromoteCommand},
+		{groupRegistry, newRollbackCommand},
+		{groupRegistry, newHistoryCommand},
+		{groupRegistry, newVerifyCommand},
+		{groupRegistry, newRegistryCommand},
+		{groupRegistry, newCardCommand},
+		{groupTrain, newRunsCommand},
+		{groupDesk, newBackendCommand},
 		{groupDesk, newVersionCommand},
 		{groupDesk, newCompletionCommand},
 	}

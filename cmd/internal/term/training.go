@@ -22,7 +22,7 @@ func (t *Terminal) Training() *Training { return &Training{term: t} }
 // Sink takes the run's events.
 func (v *Training) Sink(e trainer.Event) {
 	if v.term.json {
-		v.term.event(trainingEvent(e))
+		v.term.event(TrainingEvent(e))
 		return
 	}
 	switch e := e.(type) {
@@ -99,8 +99,8 @@ func stoppedText(reason string) string {
 	}
 }
 
-// trainingEvent is the JSON form of an event: {"event": NAME, …}.
-func trainingEvent(e trainer.Event) map[string]any {
+// TrainingEvent is the JSON form of an event: {"event": NAME, …}.
+func TrainingEvent(e trainer.Event) map[string]any {
 	switch e := e.(type) {
 	case trainer.Started:
 		return map[string]any{"event": "started", "step": e.Step, "total": e.Total, "parameters": e.Parameters,

@@ -163,7 +163,9 @@ func openCorpus(path, key string, files []string) (_ *Corpus, err error) {
 		}
 	}()
 	b := file.Bytes()
-	broken := func(what string) error { return &FormatError{Path: path, Reason: "is not a whole file of tokens: " + what} }
+	broken := func(what string) error {
+		return &FormatError{Path: path, Reason: "is not a whole file of tokens: " + what}
+	}
 	if len(b) < len(corpusMagic)+corpusTail || string(b[len(b)-len(corpusMagic):]) != corpusMagic {
 		return nil, broken("its end is missing")
 	}

@@ -57,7 +57,8 @@ func (s Source) Open(ctx context.Context, split Split, o OpenOptions) (_ *Data, 
 			return nil, err
 		}
 		stats := d.texts.Stats()
-		stats.TruncatedInputs, stats.TruncatedTargets = d.cut(), d.cut()
+		stats.TruncatedInputs = d.cut()
+		stats.TruncatedTargets = stats.TruncatedInputs
 		if d.pairs == nil {
 			d.Record.Fingerprint, d.Record.Stats = d.texts.Fingerprint(), stats
 		} else {

@@ -197,17 +197,18 @@ const (
 type plan struct {
 	name     [roles]string
 	required [roles]bool
-	named    [roles]bool // the user named it: it must exist somewhere in the file
+	named    [roles]bool // the user gave it another name than the usual one: it must exist somewhere in the file
 }
 
 // plan works out the columns that the options ask for.
 func (o ReadOptions) plan() plan {
 	c := o.Columns
 	given := [roles]string{c.Input, c.Target, c.References, c.ID, c.Task, c.Text}
+	usual := Columns{}.withDefaults()
 	c = c.withDefaults()
 	p := plan{name: [roles]string{c.Input, c.Target, c.References, c.ID, c.Task, c.Text}}
-	for r := range p.name {
-		p.named[r] = given[r] != ""
+	for r, name := range [roles]string{usual.Input, usual.Target, usual.References, usual.ID, usual.Task, ""} {
+		p.named[r] = given[r] != "" && given[r] != name // Source.WithDefaults names the usual ones too
 	}
 	switch {
 	case o.Need == Texts && c.Text != "":

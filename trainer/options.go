@@ -38,6 +38,7 @@ type Options struct {
 	ZLoss          float64       `yaml:"z_loss"`           // weight of the squared log normaliser
 	Dropout        *float64      `yaml:"dropout"`          // instead of the model's dropout_rate
 	Precision      string        `yaml:"precision"`        // fp32, or bf16 for the matrix products (weights stay fp32)
+	SaveDType      string        `yaml:"save_dtype"`       // of the finished model's weights on disk: fp32 or bf16; checkpoints are always fp32
 	Seed           uint64        `yaml:"seed"`             // of fresh weights, data order and dropout
 	LogEvery       int           `yaml:"log_every"`        // steps between two lines of the log
 	EvaluateEvery  int           `yaml:"evaluate_every"`   // steps between two evaluations on the validation data; 0: at the end only
@@ -63,7 +64,7 @@ type EarlyStopping struct {
 func DefaultOptions() Options {
 	return Options{
 		Method: LoRA, LoRA: lora.DefaultOptions(), Optimizer: DefaultOptimizer(), Schedule: DefaultSchedule(),
-		Batch: 32, Accumulate: 1, ClipNorm: 1, Precision: "fp32", LogEvery: 10,
+		Batch: 32, Accumulate: 1, ClipNorm: 1, Precision: "fp32", SaveDType: "fp32", LogEvery: 10,
 		Keep: Keep{Best: 1, Last: 1}, Metric: "loss",
 	}
 }
@@ -84,6 +85,7 @@ func (o Options) Validate() error {
 	default:
 		oneOf("precision", o.Precision, "fp32", "bf16")
 	}
+	oneOf("save_dtype", o.SaveDType, "fp32", "bf16")
 	if (o.Steps > 0) == (o.Epochs > 0) {
 		bad("steps and epochs: give one of them, and it must be positive")
 	}

@@ -56,7 +56,7 @@ func (c Config) Specs() []Spec {
 	}
 	specs = append(specs, Spec{decoderFinalNorm, []int{c.DModel}, 0})
 	if !c.TieWordEmbeddings {
-		specs = append(specs, Spec{Head, []int{c.VocabSize, c.DModel}, 1})
+		specs = append(specs, Spec{Head, []int{c.VocabSize, c.DModel}, 1 / math.Sqrt(float64(c.DModel))})
 	}
 	for i := range specs {
 		specs[i].std *= c.InitializerFactor
@@ -64,8 +64,9 @@ func (c Config) Specs() []Spec {
 	return specs
 }
 
-// attention lists one attention layer with the initial deviations of transformers'
-// T5PreTrainedModel._init_weights.
+// attention lists one attention layer. The initial deviations are those of transformers'
+// T5PreTrainedModel._init_weights, but for the head: as T5X does, it starts at 1/√d_model, since
+// at 1 the first logits are tens of units apart and a small model spends its first epoch on that.
 func (c Config) attention(layer, kind string, bias bool) []Spec {
 	d, inner := float64(c.DModel), float64(c.inner())
 	in, out := []int{c.inner(), c.DModel}, []int{c.DModel, c.inner()}

@@ -1,0 +1,276 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/t5ctl/t5ctl/cmd/internal/term"
+	"github.com/t5ctl/t5ctl/datasets"
+	"github.com/t5ctl/t5ctl/internal/device"
+	"github.com/t5ctl/t5ctl/internal/lora"
+	"github.com/t5ctl/t5ctl/internal/model"
+	"github.com/t5ctl/t5ctl/internal/runfolder"
+	"github.com/t5ctl/t5ctl/internal/safetensors"
+	"github.com/t5ctl/t5ctl/internal/t5"
+	"github.com/t5ctl/t5ctl/internal/vocab"
+	"github.com/t5ctl/t5ctl/trainer"
+)
+
+// trainOptions is what the command line of train and finetune says, not yet checked.
+type trainOptions struct {
+	recipe string
+	sets   []string
+	output string
+	resume bool
+	base   bool // a base model is needed: finetune
+}
+
+func (o *trainOptions) bind(flags *pflag.FlagSet) {
+	bindSet(flags, &o.sets)
+	flags.StringVarP(&o.output, "output", "o", "", "run `folder` (default runs/<name>-<n>)")
+	flags.BoolVar(&o.resume, "resume", false, "go on with the run in --output from its last whole checkpoint")
+}
+
+func newTrainCommand(app *App) *cobra.Command {
+	opts := trainOptions{}
+	cmd := &cobra.Command{
+		Use:   "train <recipe>",
+		Short: "Train a model from scratch, or pretrain one",
+		Long: "Train a model from fresh weights (the recipe has a model section) or go on training a\n" +
+			"base on running text. The run folder keeps all that is to be known of it.",
+		Example:           "  t5ctl train g2p-base\n  t5ctl train recipe.yaml --set train.steps=2000 --output runs/mine",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeRecipe,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.recipe = args[0]
+			return runTrain(cmd.Context(), app, opts)
+		},
+	}
+	opts.bind(cmd.Flags())
+	return cmd
+}
+
+func newFinetuneCommand(app *App) *cobra.Command {
+	opts := trainOptions{base: true}
+	cmd := &cobra.Command{
+		Use:   "finetune <recipe>",
+		Short: "Fine-tune a base model, in full or by LoRA",
+		Long: "Fine-tune the recipe's base on its data. With LoRA the base stays as it is and the\n" +
+			"result is a PEFT adapter; in full it is a Hugging Face model folder.",
+		Example:           "  t5ctl finetune cmudict-stress\n  t5ctl finetune recipe.yaml --output runs/mine --resume",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeRecipe,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.recipe = args[0]
+			return runTrain(cmd.Context(), app, opts)
+		},
+	}
+	opts.bind(cmd.Flags())
+	return cmd
+}
+
+// trainRules maps the failures of training and of models to exit codes.
+func trainRules() []rule {
+	return []rule{
+		as(exitFailed, func(e *trainer.NonFiniteError) string {
+			if e.Checkpoint == "" {
+				return "lower train.optimizer.learning_rate, or clip with train.clip_norm"
+			}
+			return "the weights before it are in " + e.Checkpoint + "; lower train.optimizer.learning_rate, then go on with --resume"
+		}),
+		as(exitConflict, saying[*trainer.OtherRunError]("choose another --output, or give the recipe and data of that run")),
+		as(exitConflict, saying[*runfolder.OccupiedError]("choose another --output")),
+		as(exitConflict, saying[*existingRunError]("--resume goes on with it; another --output starts a new one")),
+		as(exitUsage, func(e *lora.NoTargetError) string { return "" }),
+		as[*trainer.UnknownMetricError](exitUsage, nil),
+		as[*lora.UnsupportedError](exitUsage, nil),
+		as(exitCorrupt, saying[*model.TokenizerError]("use the tokenizer that is in the model's folder")),
+		as(exitCorrupt, saying[*t5.WeightsError]("config.json and weights must come from the same model")),
+		as(exitCorrupt, saying[*safetensors.CorruptError]("get the file again; its digest stands where it came from")),
+	}
+}
+
+// existingRunError says that the output folder holds a run and nothing said to go on with it.
+type existingRunError struct{ dir, outcome string }
+
+func (e *existingRunError) Error() string {
+	return fmt.Sprintf("output folder %s holds a run (%s)", e.dir, e.outcome)
+}
+
+// trainResult is what train and finetune show.
+type trainResult struct {
+	Run     string             `json:"run"`
+	Model   string             `json:"model"`
+	Adapter bool               `json:"adapter"`
+	Steps   int                `json:"steps"`
+	Loss    float64            `json:"loss"`
+	Metrics map[string]float64 `json:"metrics,omitempty"`
+	Seconds float64            `json:"seconds"`
+}
+
+func runTrain(ctx context.Context, app *App, opts trainOptions) (err error) {
+	t := &training{app: app, opts: opts}
+	if err := t.load(ctx); err != nil {
+		return err
+	}
+	defer t.close()
+	if err := t.openFolder(); err != nil {
+		return err
+	}
+	result, err := t.run(ctx)
+	if err != nil {
+		return errors.Join(err, t.record.failed(t.dir, err))
+	}
+	return app.show(result, func(s *term.Terminal) {
+		what := "model"
+		if result.Adapter {
+			what = "adapter"
+		}
+		s.Printf("%s %s\nrun %s: %d steps in %s\n", what, result.Model, result.Run, result.Steps, term.Duration(time.Duration(result.Seconds*float64(time.Second))))
+	})
+}
+
+// openBackend opens the compute backend that the settings name and says when it is not the one
+// that was hoped for.
+func (a *App) openBackend() (*device.Backend, error) {
+	b, err := device.Open(a.Settings.Backend)
+	if err != nil {
+		return nil, err
+	}
+	if b.Fallback != "" {
+		a.Term.Warnf("%s: computing in pure Go, which is 2 to 10 times slower; t5ctl backend install cpu installs XLA", b.Fallback)
+	}
+	return b, nil
+}
+
+// load reads what the run is made of, cheap things first, so that a mistake is told at once.
+func (t *training) load(ctx context.Context) (err error) {
+	if t.recipe, err = t.app.loadRecipe(t.opts.recipe, t.opts.sets); err != nil {
+		return err
+	}
+	if err := t.recipe.CheckFiles(); err != nil {
+		return err
+	}
+	switch {
+	case t.opts.base && t.recipe.Base == "":
+		return hintedUsageError{usageError{fmt.Errorf("recipe %s has no base to fine-tune", t.recipe.Name)}, "t5ctl train trains from fresh weights"}
+	case !t.opts.base && t.recipe.Train.Method == trainer.LoRA:
+		return hintedUsageError{usageError{fmt.Errorf("recipe %s trains an adapter (train.method lora)", t.recipe.Name)}, "t5ctl finetune does that"}
+	}
+	if err := t.openBase(ctx); err != nil {
+		return err
+	}
+	return t.openTokenizer()
+}
+
+// openBase opens the base's weights, or takes the recipe's shape for fresh ones.
+func (t *training) openBase(ctx context.Context) error {
+	if t.recipe.Base == "" {
+		t.config = *t.recipe.Model
+		if t.config.NumDecoderLayers == 0 {
+			t.config.NumDecoderLayers = t.config.NumLayers
+		}
+		return nil
+	}
+	resolved, err := resolveModel(ctx, t.app, t.recipe.Base)
+	if err != nil {
+		return fmt.Errorf("base of recipe %s: %w", t.recipe.Name, err)
+	}
+	if resolved.Adapter != "" {
+		return usageError{fmt.Errorf("base %s is an adapter; merge it with t5ctl model merge first", t.recipe.Base)}
+	}
+	t.baseDir, t.baseTree = resolved.Dir, resolved.Tree
+	if t.base, err = t5.Open(resolved.Dir); err != nil {
+		return fmt.Errorf("base of recipe %s: %w", t.recipe.Name, err)
+	}
+	t.config = t.base.Config
+	return nil
+}
+
+// openTokenizer opens the recipe's tokenizer, or the base's own.
+func (t *training) openTokenizer() (err error) {
+	path, mode := t.recipe.Tokenizer.Path, vocab.Mode(t.recipe.Tokenizer.Mode)
+	if t.base != nil {
+		t.tokenizer, err = model.OpenTokenizer(t.baseDir, path, mode, t.base.Metadata)
+		return err
+	}
+	if mode == vocab.ModeBytes {
+		t.tokenizer = vocab.Bytes()
+	} else if t.tokenizer, err = vocab.Load(path, mode); err != nil {
+		return err
+	}
+	if size := t.tokenizer.Size(); size > t.config.VocabSize {
+		return usageError{fmt.Errorf("model.vocab_size is %d, but the tokenizer has %d entries", t.config.VocabSize, size)}
+	}
+	return nil
+}
+
+// run trains and writes the finished model.
+func (t *training) run(ctx context.Context) (trainResult, error) {
+	backend, err := t.app.openBackend()
+	if err != nil {
+		return trainResult{}, err
+	}
+	defer backend.Finalize()
+	job, err := t.job(ctx, backend)
+	if err != nil {
+		return trainResult{}, err
+	}
+	if err := t.begin(job); err != nil {
+		return trainResult{}, err
+	}
+	outcome, err := trainer.Run(ctx, job)
+	if err != nil {
+		return trainResult{}, err
+	}
+	path, adapter, err := t.finish(outcome)
+	if err != nil {
+		return trainResult{}, err
+	}
+	return trainResult{
+		Run: string(t.dir), Model: path, Adapter: adapter, Steps: outcome.Step, Loss: outcome.Loss,
+		Metrics: outcome.Metrics, Seconds: t.record.Seconds,
+	}, nil
+}
+
+// job puts the data, the weights and the options together.
+func (t *training) job(ctx context.Context, backend *device.Backend) (trainer.Job, error) {
+	train, err := t.stream(ctx, datasets.Train)
+	if err != nil {
+		return trainer.Job{}, err
+	}
+	job := trainer.Job{
+		Options: t.recipe.Train, Config: t.config, Base: t.base, BaseName: t.baseName(), Train: train, Backend: backend,
+		Dir: string(t.dir), Metadata: model.Metadata(t.tokenizer, t.recipe.Data.Prefix), Resume: t.opts.resume, Sink: t.sink,
+	}
+	if len(t.recipe.Data.Validation) > 0 {
+		if job.Validation, err = t.stream(ctx, datasets.Validation); err != nil {
+			return trainer.Job{}, err
+		}
+	}
+	if metric := t.recipe.Train.Metric; metric != "loss" && metric != "token_accuracy" {
+		job.Evaluator = &evaluator{training: t, backend: backend}
+	}
+	t.lineage = datasets.NewManifest(t.splits...)
+	job.Fingerprint, err = t.fingerprint()
+	return job, err
+}
+
+// baseName is how an adapter's config names its base: by its path where it is a folder.
+func (t *training) baseName() string {
+	if t.baseDir == "" {
+		return ""
+	}
+	if t.recipe.Base == t.baseDir {
+		if absolute, err := filepath.Abs(t.baseDir); err == nil {
+			return absolute
+		}
+	}
+	return t.recipe.Base
+}

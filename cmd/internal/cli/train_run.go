@@ -1,0 +1,327 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/t5ctl/t5ctl/cmd/internal/term"
+	"github.com/t5ctl/t5ctl/datasets"
+	"github.com/t5ctl/t5ctl/eval"
+	"github.com/t5ctl/t5ctl/internal/decode"
+	"github.com/t5ctl/t5ctl/internal/device"
+	"github.com/t5ctl/t5ctl/internal/digest"
+	"github.com/t5ctl/t5ctl/internal/model"
+	"github.com/t5ctl/t5ctl/internal/plugin"
+	"github.com/t5ctl/t5ctl/internal/runfolder"
+	"github.com/t5ctl/t5ctl/internal/safetensors"
+	"github.com/t5ctl/t5ctl/internal/t5"
+	"github.com/t5ctl/t5ctl/internal/vocab"
+	"github.com/t5ctl/t5ctl/recipes"
+	"github.com/t5ctl/t5ctl/trainer"
+)
+
+// training is one train or finetune under way.
+type training struct {
+	app       *App
+	opts      trainOptions
+	recipe    recipes.Loaded
+	config    t5.Config
+	base      *t5.Checkpoint // nil: fresh weights
+	baseDir   string
+	baseTree  string // digest of the base's files
+	tokenizer *vocab.Tokenizer
+	dir       runfolder.Dir
+	record    record
+	splits    []*datasets.Data
+	lineage   datasets.Manifest
+	closers   []io.Closer
+	events    *os.File
+	view      *term.Training
+	started   time.Time
+}
+
+// record is the run's own account, as it stands in run.json.
+type record struct{ runfolder.Record }
+
+func (t *training) close() {
+	if t.view != nil {
+		t.view.Done()
+	}
+	if t.base != nil {
+		_ = t.base.Close() // opened for reading
+	}
+	for _, c := range t.closers {
+		_ = c.Close() // opened for reading
+	}
+	if t.events != nil {
+		_ = t.events.Close() // every line was written at once
+	}
+}
+
+// openFolder makes the run folder, or opens the one that is to go on.
+func (t *training) openFolder() error {
+	path := t.opts.output
+	if path == "" {
+		if t.opts.resume {
+			return usageError{errors.New("--resume needs --output, the folder of the run to go on with")}
+		}
+		path = runfolder.Next("runs", t.recipe.Name)
+	}
+	dir, old, err := runfolder.Create(path)
+	if err != nil {
+		return err
+	}
+	if old != nil && !t.opts.resume {
+		return &existingRunError{dir: path, outcome: old.Outcome}
+	}
+	t.dir = dir
+	if old != nil {
+		t.record.Record = *old
+	}
+	return nil
+}
+
+// stream turns one split into batches.
+func (t *training) stream(ctx context.Context, split datasets.Split) (*datasets.Stream, error) {
+	data, err := t.recipe.Data.Open(ctx, split, datasets.OpenOptions{Tokenizer: t.tokenizer, CacheDir: t.dir.Path("cache")})
+	if err != nil {
+		return nil, err
+	}
+	t.splits = append(t.splits, data)
+	t.closers = append(t.closers, data)
+	r := data.Record
+	if n := r.TruncatedInputs + r.TruncatedTargets; n > 0 {
+		t.app.Term.Warnf("%s: %d inputs and %d targets of %d rows were cut at data.max_input and data.max_target", split, r.TruncatedInputs, r.TruncatedTargets, r.Rows)
+	}
+	if r.Skipped > 0 {
+		t.app.Term.Warnf("%s: %d bad rows were left out", split, r.Skipped)
+	}
+	o := t.recipe.Train
+	b := datasets.BatchOptions{Rows: o.Batch, Seed: o.Seed, Shuffle: split == datasets.Train}
+	if o.TokensPerBatch > 0 {
+		b.Rows, b.Tokens = 0, o.TokensPerBatch
+	}
+	stream, err := data.Batches(b)
+	if err != nil {
+		return nil, err
+	}
+	t.closers = append(t.closers, stream)
+	return stream, nil
+}
+
+// fingerprint is what a resumed run must share: recipe, base, tokenizer, data. What only changes
+// what is told or kept may differ.
+func (t *training) fingerprint() (string, error) {
+	r := t.recipe.Recipe
+	r.Description, r.Eval, r.Gates = "", eval.Suite{}, nil
+	r.Train.LogEvery, r.Train.Keep = 0, trainer.Keep{}
+	r.Data.Train, r.Data.Validation, r.Data.Test, r.Base, r.Tokenizer.Path = nil, nil, nil, "", ""
+	prints := map[datasets.Split]string{}
+	for _, s := range t.lineage.Splits {
+		prints[s.Split] = s.Fingerprint
+	}
+	data, err := json.Marshal(map[string]any{
+		"recipe": r, "base": t.baseTree, "tokenizer": t.tokenizer.Hash(), "mode": t.tokenizer.Mode(), "data": prints,
+	})
+	if err != nil {
+		return "", err
+	}
+	return digest.Bytes(data), nil
+}
+
+// begin writes the record before the first step. A folder that holds another run is left alone.
+func (t *training) begin(job trainer.Job) error {
+	if have := t.record.Fingerprint; have != "" && have != job.Fingerprint {
+		return &trainer.OtherRunError{Dir: string(t.dir), Have: have, Want: job.Fingerprint}
+	}
+	resolved, err := t.recipe.YAML()
+	if err != nil {
+		return err
+	}
+	if err := t.lineage.Write(t.dir.Path(runfolder.DataFile)); err != nil {
+		return err
+	}
+	for name, data := range map[string][]byte{
+		runfolder.RecipeFile: t.recipe.Text, runfolder.SettledFile: resolved,
+	} {
+		if err := t.dir.WriteFile(name, data); err != nil {
+			return err
+		}
+	}
+	t.started = time.Now()
+	version := versionOf()
+	first := t.record.Started
+	if first.IsZero() {
+		first = t.started
+	}
+	t.record.Record = runfolder.Record{
+		Name: t.recipe.Name, Method: t.recipe.Train.Method, Outcome: runfolder.Running, Base: t.baseName(),
+		Fingerprint: job.Fingerprint, Seed: t.recipe.Train.Seed, Seconds: t.record.Seconds, Started: first.UTC(),
+		Tool:      runfolder.Tool{Version: version.Version, Commit: version.Commit, Go: version.Go},
+		Backend:   backendRecord(job.Backend),
+		Tokenizer: runfolder.Tokenizer{Mode: string(t.tokenizer.Mode()), SHA256: t.tokenizer.Hash()},
+		Data:      map[string]string{},
+	}
+	for _, s := range t.lineage.Splits {
+		t.record.Data[string(s.Split)] = s.Fingerprint
+	}
+	if t.events, err = t.dir.Events(); err != nil {
+		return err
+	}
+	t.view = t.app.Term.Training()
+	return t.dir.Write(t.record.Record)
+}
+
+func backendRecord(b *device.Backend) runfolder.Backend {
+	r := runfolder.Backend{Kind: b.Kind, CPUs: runtime.NumCPU()}
+	if p, err := plugin.Find(b.Kind); err == nil {
+		r.Plugin, r.SHA256 = p.Version, p.SHA256
+	}
+	return r
+}
+
+// sink shows an event and keeps it.
+func (t *training) sink(e trainer.Event) {
+	t.view.Sink(e)
+	if started, ok := e.(trainer.Started); ok {
+		t.record.Parameters, t.record.Learning = started.Parameters, started.Learning
+	}
+	line := term.TrainingEvent(e)
+	line["time"] = time.Now().UTC().Format(time.RFC3339)
+	data, err := json.Marshal(line)
+	if err == nil {
+		_, err = t.events.Write(append(data, '\n'))
+	}
+	if err != nil {
+		t.app.Term.Warnf("writing %s: %v", t.dir.Path(runfolder.EventsFile), err)
+	}
+}
+
+// failed keeps in the record how the run ended.
+func (r *record) failed(dir runfolder.Dir, cause error) error {
+	if r.Fingerprint == "" {
+		return nil // it never began
+	}
+	r.Outcome, r.Problem = runfolder.Failed, cause.Error()
+	if errors.Is(cause, context.Canceled) {
+		r.Outcome, r.Problem = runfolder.Interrupted, ""
+	}
+	r.end()
+	return dir.Write(r.Record)
+}
+
+func (r *record) end() {
+	now := time.Now().UTC()
+	r.Finished = &now
+}
+
+// finish writes the finished model beside the checkpoints, then the record that names it.
+func (t *training) finish(outcome trainer.Result) (path string, adapter bool, err error) {
+	t.view.Done()
+	adapter = t.recipe.Train.Method == trainer.LoRA
+	f := model.Finished{
+		Weights: outcome.Checkpoint, Generation: t.recipe.Generation, Tokenizer: t.tokenizer,
+		Metadata: model.Metadata(t.tokenizer, t.recipe.Data.Prefix), DType: "F32",
+	}
+	if t.recipe.Train.SaveDType == "bf16" {
+		f.DType = safetensors.DType("BF16")
+	}
+	name := runfolder.AdapterDir
+	if !adapter {
+		name = runfolder.ModelDir
+		if f.ConfigJSON, err = t.configJSON(); err != nil {
+			return "", false, err
+		}
+	}
+	path = t.dir.Path(name)
+	if err := os.RemoveAll(path); err != nil { // of a run that went on after it had ended
+		return "", false, err
+	}
+	if err := model.Write(path, f); err != nil {
+		return "", false, fmt.Errorf("writing %s: %w", path, err)
+	}
+	r := &t.record
+	r.Outcome, r.Problem, r.Steps, r.Loss, r.Metrics = runfolder.Done, "", outcome.Step, outcome.Loss, maps.Clone(outcome.Metrics)
+	r.Checkpoint = "checkpoints/" + fmt.Sprintf("%08d", stepOf(outcome))
+	r.Seconds += time.Since(t.started).Seconds()
+	r.end()
+	return path, adapter, t.dir.Write(r.Record)
+}
+
+// stepOf is the step of the checkpoint that became the model.
+func stepOf(outcome trainer.Result) int {
+	var step int
+	if state, err := trainer.ReadState(outcome.Checkpoint); err == nil {
+		step = state.Step
+	}
+	return step
+}
+
+func (t *training) configJSON() ([]byte, error) {
+	if t.base != nil {
+		return t.base.JSON, nil
+	}
+	data, err := json.MarshalIndent(t.config, "", "  ")
+	return append(data, '\n'), err
+}
+
+// evaluator scores what the weights of the moment generate on the validation split, by the
+// metrics of the recipe's eval section.
+type evaluator struct {
+	training *training
+	backend  *device.Backend
+	better   map[string]bool
+}
+
+// Evaluate is a trainer.Evaluator's.
+func (e *evaluator) Evaluate(ctx context.Context, w decode.Weights) (map[string]float64, error) {
+	m := model.Over(e.backend, w, e.training.tokenizer, model.Options{MaxInput: e.training.recipe.Data.MaxInput})
+	defer m.Close()
+	m.Generation = e.training.recipe.Generation
+	suite := e.training.recipe.Eval
+	suite.Data, suite.Slices, suite.Tasks = nil, nil, nil
+	report, err := eval.Run(ctx, m, e.pairs(suite.Limit), suite)
+	if err != nil {
+		return nil, err
+	}
+	e.better = map[string]bool{}
+	found := map[string]float64{}
+	for _, metric := range report.Metrics {
+		found[metric.Name], e.better[metric.Name] = float64(metric.Score), metric.HigherIsBetter
+	}
+	return found, nil
+}
+
+// HigherIsBetter is a trainer.Evaluator's.
+func (e *evaluator) HigherIsBetter(metric string) bool { return e.better[metric] }
+
+// pairs reads the validation split's rows, at most limit of them.
+func (e *evaluator) pairs(limit int) iter.Seq2[eval.Pair, error] {
+	source := e.training.recipe.Data
+	return func(yield func(eval.Pair, error) bool) {
+		files, err := source.Validation.Files()
+		if err != nil {
+			yield(eval.Pair{}, err)
+			return
+		}
+		n := 0
+		for example, err := range datasets.ReadFiles(files, datasets.ReadOptions{Columns: source.Columns, OnBadRow: source.OnBadRow}) {
+			if limit > 0 && n == limit {
+				return
+			}
+			n++
+			pair := eval.Pair{ID: example.ID, Task: "", Input: source.Prefix + example.Input, Target: example.Target, References: example.References}
+			if !yield(pair, err) || err != nil {
+				return
+			}
+		}
+	}
+}

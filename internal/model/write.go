@@ -1,0 +1,159 @@
+package model
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/t5ctl/t5ctl/internal/atomicfile"
+	"github.com/t5ctl/t5ctl/internal/decode"
+	"github.com/t5ctl/t5ctl/internal/lora"
+	"github.com/t5ctl/t5ctl/internal/safetensors"
+	"github.com/t5ctl/t5ctl/internal/t5"
+	"github.com/t5ctl/t5ctl/internal/vocab"
+)
+
+// Finished is a trained model that is to become a folder.
+type Finished struct {
+	Weights    string            // folder of the weights: a checkpoint
+	ConfigJSON []byte            // config.json; nil: an adapter's folder has none
+	Generation decode.Options    // for generation_config.json
+	Tokenizer  *vocab.Tokenizer  // whose files go beside the weights
+	Metadata   map[string]string // kept in the weights
+	DType      safetensors.DType // of the weights on disk: F32 or BF16
+}
+
+// Write makes a Hugging Face folder (or, of an adapter, a PEFT folder) at dir, which must not
+// exist, whole or not at all.
+func Write(dir string, f Finished) error {
+	return atomicfile.WriteDir(dir, func(dir string) error {
+		stem, files := "model", []string(nil)
+		if f.ConfigJSON == nil {
+			stem, files = "adapter_model", []string{"adapter_config.json"}
+		} else if err := atomicfile.WriteBytes(filepath.Join(dir, "config.json"), f.ConfigJSON); err != nil {
+			return err
+		}
+		for _, name := range files {
+			data, err := os.ReadFile(filepath.Join(f.Weights, name))
+			if err != nil {
+				return err
+			}
+			if err := atomicfile.WriteBytes(filepath.Join(dir, name), data); err != nil {
+				return err
+			}
+		}
+		if err := convert(f.Weights, dir, stem, f.Metadata, f.DType); err != nil {
+			return err
+		}
+		if err := writeGeneration(dir, f.Generation); err != nil {
+			return err
+		}
+		return f.Tokenizer.WriteFiles(dir)
+	})
+}
+
+// convert writes the weights of one folder into another with the given element type.
+func convert(from, to, stem string, metadata map[string]string, dtype safetensors.DType) error {
+	source, err := safetensors.OpenFolder(from, stem)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = source.Close() }() // opened for reading
+	var list []safetensors.Tensor
+	for _, name := range source.Names() {
+		t, _ := source.Tensor(name)
+		values, err := t.Float32s()
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", name, err)
+		}
+		if t, err = safetensors.FromFloat32s(name, dtype, t.Shape, values); err != nil {
+			return err
+		}
+		list = append(list, t)
+	}
+	return safetensors.Write(filepath.Join(to, stem+".safetensors"), metadata, list)
+}
+
+// writeGeneration writes the settings that transformers' generate reads.
+func writeGeneration(dir string, o decode.Options) error {
+	settings := map[string]any{
+		"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0,
+		"max_new_tokens": o.MaxNewTokens, "num_beams": o.Beams, "do_sample": o.Sample,
+	}
+	if o.Beams > 1 {
+		settings["length_penalty"] = o.LengthPenalty
+		settings["early_stopping"] = map[string]any{"true": true, "false": false, "never": "never"}[o.EarlyStopping]
+	}
+	if o.Sample {
+		settings["temperature"], settings["top_k"], settings["top_p"] = o.Temperature, o.TopK, o.TopP
+	}
+	data, err := json.MarshalIndent(settings, "", "  ")
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteBytes(filepath.Join(dir, "generation_config.json"), append(data, '\n'))
+}
+
+// Merge writes the model that an adapter makes of its base, with the adapter's update added to
+// the weights it sits on.
+func Merge(dir, base, adapter string) error {
+	checkpoint, err := t5.Open(base)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = checkpoint.Close() }() // opened for reading
+	folder, err := lora.Read(adapter, checkpoint.Config)
+	if err != nil {
+		return err
+	}
+	metadata := checkpoint.Metadata
+	if folder.Metadata[metaTokenizerHash] != "" {
+		metadata = folder.Metadata
+	}
+	tok, err := OpenTokenizer(base, "", "", metadata)
+	if err != nil {
+		return err
+	}
+	generation, err := decode.ReadOptions(base, decode.DefaultOptions())
+	if err != nil {
+		return err
+	}
+	if generation, err = decode.ReadOptions(adapter, generation); err != nil {
+		return err
+	}
+	return atomicfile.WriteDir(dir, func(dir string) error {
+		merged, err := mergeTensors(checkpoint, folder)
+		if err != nil {
+			return err
+		}
+		if err := safetensors.Write(filepath.Join(dir, "model.safetensors"), metadata, merged); err != nil {
+			return err
+		}
+		if err := atomicfile.WriteBytes(filepath.Join(dir, "config.json"), checkpoint.JSON); err != nil {
+			return err
+		}
+		if err := writeGeneration(dir, generation); err != nil {
+			return err
+		}
+		return tok.WriteFiles(dir)
+	})
+}
+
+func mergeTensors(c *t5.Checkpoint, f *lora.Folder) ([]safetensors.Tensor, error) {
+	var merged []safetensors.Tensor
+	for _, t := range c.Tensors {
+		values, err := t.Float32s()
+		if err != nil {
+			return nil, err
+		}
+		if at, ok := f.Adapter.Module(t.Name); ok {
+			values = f.Adapter.Options.Merge(values, f.Values[at], f.Values[at+1], t.Shape[0], t.Shape[1])
+		}
+		if t, err = safetensors.FromFloat32s(t.Name, "F32", t.Shape, values); err != nil {
+			return nil, err
+		}
+		merged = append(merged, t)
+	}
+	return merged, nil
+}

@@ -1,0 +1,249 @@
+// Package runfolder is the folder in which a training run keeps all that is to be known of it.
+//
+//	run.json        what ran, on what, from what, and how it ended
+//	recipe.yaml     the recipe as it was given
+//	resolved.yaml   the recipe with every default and override in it
+//	data.json       lineage of the data; says whether canaries were planted
+//	events.jsonl    what happened, one event a line
+//	checkpoints/    the trainer's
+//	model/ adapter/ the finished weights, as a Hugging Face or PEFT folder
+//	reports/        evaluation and exposure reports, gate results
+package runfolder
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/t5ctl/t5ctl/internal/atomicfile"
+)
+
+// Outcomes of a run.
+const (
+	Running     = "running"
+	Done        = "done"
+	Failed      = "failed"
+	Interrupted = "interrupted"
+)
+
+// Names of files in a run folder.
+const (
+	recordFile  = "run.json"
+	RecipeFile  = "recipe.yaml"
+	SettledFile = "resolved.yaml"
+	DataFile    = "data.json"
+	EventsFile  = "events.jsonl"
+	ModelDir    = "model"
+	AdapterDir  = "adapter"
+	ReportsDir  = "reports"
+)
+
+// Record is run.json.
+type Record struct {
+	Schema      int                `json:"schema"` // 1
+	Name        string             `json:"name"`   // of the recipe
+	Method      string             `json:"method"` // full, lora or pretrain
+	Outcome     string             `json:"outcome"`
+	Problem     string             `json:"problem,omitempty"` // why it failed
+	Base        string             `json:"base,omitempty"`
+	Fingerprint string             `json:"fingerprint"` // of recipe and data: what a resumed run must share
+	Seed        uint64             `json:"seed"`
+	Tool        Tool               `json:"tool"`
+	Backend     Backend            `json:"backend"`
+	Tokenizer   Tokenizer          `json:"tokenizer"`
+	Data        map[string]string  `json:"data"` // fingerprint of each split
+	Parameters  int                `json:"parameters"`
+	Learning    int                `json:"learning_parameters"`
+	Steps       int                `json:"steps"`
+	Loss        float64            `json:"loss,omitempty"` // training loss at the end
+	Metrics     map[string]float64 `json:"metrics,omitempty"`
+	Checkpoint  string             `json:"checkpoint,omitempty"` // that became the model, relative to the run folder
+	Started     time.Time          `json:"started"`
+	Finished    *time.Time         `json:"finished,omitempty"`
+	Seconds     float64            `json:"seconds,omitempty"` // of all its processes
+}
+
+// Tool is the program that ran.
+type Tool struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+	Go      string `json:"go"`
+}
+
+// Backend is what it ran on.
+type Backend struct {
+	Kind   string `json:"kind"`
+	Plugin string `json:"plugin,omitempty"` // version
+	SHA256 string `json:"sha256,omitempty"` // of the plugin
+	CPUs   int    `json:"cpus"`
+}
+
+// Tokenizer is what turned text into tokens.
+type Tokenizer struct {
+	Mode   string `json:"mode"`
+	SHA256 string `json:"sha256"`
+}
+
+// Dir is a run folder.
+type Dir string
+
+// NotRunError says that a folder is no run folder.
+type NotRunError struct{ Dir string }
+
+func (e *NotRunError) Error() string {
+	return fmt.Sprintf("%s is no run folder: it has no %s", e.Dir, recordFile)
+}
+
+// Is makes it a missing file.
+func (e *NotRunError) Is(target error) bool { return target == fs.ErrNotExist }
+
+// OccupiedError says that an output folder holds something else than a run.
+type OccupiedError struct{ Dir string }
+
+func (e *OccupiedError) Error() string {
+	return fmt.Sprintf("output folder %s is there already and is not a run", e.Dir)
+}
+
+// Open gives an existing run folder.
+func Open(path string) (Dir, Record, error) {
+	data, err := os.ReadFile(filepath.Join(path, recordFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", Record{}, &NotRunError{Dir: path}
+	}
+	if err != nil {
+		return "", Record{}, err
+	}
+	var r Record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return "", Record{}, fmt.Errorf("parsing %s: %w", filepath.Join(path, recordFile), err)
+	}
+	if r.Schema != 1 {
+		return "", Record{}, fmt.Errorf("%s: schema %d is not known", filepath.Join(path, recordFile), r.Schema)
+	}
+	return Dir(path), r, nil
+}
+
+// Create makes a run folder. One that holds a run, or nothing, is given with what is in it; one
+// that holds something else is an *OccupiedError.
+func Create(path string) (Dir, *Record, error) {
+	entries, err := os.ReadDir(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Dir(path), nil, os.MkdirAll(path, 0o755)
+	case err != nil:
+		return "", nil, err
+	case len(entries) == 0:
+		return Dir(path), nil, nil
+	}
+	dir, record, err := Open(path)
+	if _, none := errors.AsType[*NotRunError](err); none {
+		return "", nil, &OccupiedError{Dir: path}
+	}
+	return dir, &record, err
+}
+
+// Next is the first unused folder runs/NAME-N.
+func Next(root, name string) string {
+	for n := 1; ; n++ {
+		path := filepath.Join(root, fmt.Sprintf("%s-%d", name, n))
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return path
+		}
+	}
+}
+
+// Write keeps the record.
+func (d Dir) Write(r Record) error {
+	r.Schema = 1
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return d.WriteFile(recordFile, append(data, '\n'))
+}
+
+// WriteFile keeps one file of the folder.
+func (d Dir) WriteFile(name string, data []byte) error {
+	return atomicfile.WriteBytes(d.Path(name), data)
+}
+
+// Path is the path of something in the folder.
+func (d Dir) Path(elem ...string) string {
+	return filepath.Join(append([]string{string(d)}, elem...)...)
+}
+
+// Model gives the folder of the finished weights and whether they are an adapter; the error is
+// fs.ErrNotExist if the run has none.
+func (d Dir) Model() (path string, adapter bool, err error) {
+	for _, name := range []string{AdapterDir, ModelDir} {
+		if info, err := os.Stat(d.Path(name)); err == nil && info.IsDir() {
+			return d.Path(name), name == AdapterDir, nil
+		}
+	}
+	return "", false, &fs.PathError{Op: "open", Path: d.Path(ModelDir), Err: fs.ErrNotExist}
+}
+
+// Events opens the log for appending. A line that a killed process left unfinished is ended, so
+// that it spoils no other.
+func (d Dir) Events() (*os.File, error) {
+	f, err := os.OpenFile(d.Path(EventsFile), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() > 0 {
+		last := make([]byte, 1)
+		if _, err = f.ReadAt(last, info.Size()-1); err == nil && last[0] != '\n' {
+			_, err = f.WriteString("\n")
+		}
+	}
+	if err != nil {
+		_ = f.Close() // the first error counts
+		return nil, err
+	}
+	return f, nil
+}
+
+// List gives the run folders below root, newest first.
+func List(root string) ([]Dir, []Record, error) {
+	entries, err := os.ReadDir(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	type found struct {
+		dir    Dir
+		record Record
+	}
+	var all []found
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		dir, record, err := Open(filepath.Join(root, e.Name()))
+		if err != nil {
+			continue // not a run, or one that is being made
+		}
+		all = append(all, found{dir, record})
+	}
+	slices.SortStableFunc(all, func(a, b found) int {
+		if c := b.record.Started.Compare(a.record.Started); c != 0 {
+			return c
+		}
+		return strings.Compare(string(a.dir), string(b.dir))
+	})
+	var dirs []Dir
+	var records []Record
+	for _, f := range all {
+		dirs, records = append(dirs, f.dir), append(records, f.record)
+	}
+	return dirs, records, nil
+}

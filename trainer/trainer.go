@@ -39,6 +39,7 @@ type Job struct {
 	Config      t5.Config
 	Base        *t5.Checkpoint // nil: fresh weights from the seed
 	BaseName    string         // written into an adapter's config
+	Adapter     [][]float32    // values that an adapter starts from, in the order of its Specs; nil: fresh ones
 	Train       Batches
 	Validation  Batches   // nil: no evaluation
 	Evaluator   Evaluator // nil: loss and token accuracy only
@@ -167,8 +168,12 @@ func (r *run) place(adapter *lora.Adapter) (err error) {
 		r.learn = base
 	} else {
 		r.frozen = base
-		for _, spec := range adapter.Specs() {
-			t, err := r.Backend.Float32(spec.Init(r.Options.Seed), spec.Shape...)
+		for i, spec := range adapter.Specs() {
+			values := spec.Init(r.Options.Seed)
+			if r.Adapter != nil {
+				values = r.Adapter[i]
+			}
+			t, err := r.Backend.Float32(values, spec.Shape...)
 			if err != nil {
 				return err
 			}

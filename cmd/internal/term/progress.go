@@ -48,7 +48,7 @@ type progressEvent struct {
 // Progress starts to show a piece of work: total of unit, 0 where that is not known. Nothing is
 // shown during its first second. A terminal gets a bar, a pipe a line now and then, JSON an event.
 func (t *Terminal) Progress(title string, total int64, unit string) *Progress {
-	p := &Progress{term: t, title: title, unit: unit, total: total, start: time.Now()}
+	p := &Progress{term: t, title: title, unit: unit, total: total, start: t.now()}
 	p.last = p.start
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -97,14 +97,14 @@ func (p *Progress) Done() {
 }
 
 func (p *Progress) state() progressEvent {
-	return progressEvent{p.title, p.done, p.total, p.unit, p.detail, time.Since(p.start).Seconds()}
+	return progressEvent{p.title, p.done, p.total, p.unit, p.detail, p.term.now().Sub(p.start).Seconds()}
 }
 
 func (p *Progress) update(change func()) {
 	t := p.term
 	t.mu.Lock()
 	change()
-	now := time.Now()
+	now := t.now()
 	every := reportEvery
 	if t.err.tty && !t.json {
 		every = redrawEvery
@@ -186,7 +186,7 @@ func (p *Progress) parts() []string {
 		count += "/" + amount(p.total, p.unit)
 	}
 	parts := []string{strings.TrimSpace(fmt.Sprintf("%s: %s %s", Clean(p.title), count, unitName(p.unit)))}
-	elapsed := time.Since(p.start)
+	elapsed := p.term.now().Sub(p.start)
 	if rate := float64(p.done) / elapsed.Seconds(); rate > 0 && elapsed >= quietStart {
 		parts = append(parts, amount(int64(rate), p.unit)+"/s")
 		if left := p.total - p.done; left > 0 {

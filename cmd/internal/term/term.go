@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 
 	xterm "golang.org/x/term"
@@ -29,6 +30,7 @@ type Terminal struct {
 	in       io.Reader
 	out, err *stream
 	getenv   func(string) string
+	now      func() time.Time
 	json     bool
 	quiet    bool
 
@@ -62,7 +64,7 @@ func newStream(w io.Writer) *stream {
 
 // New makes a Terminal of three streams; getenv is asked for NO_COLOR, TERM and COLUMNS.
 func New(in io.Reader, out, err io.Writer, getenv func(string) string) *Terminal {
-	return &Terminal{in: in, out: newStream(out), err: newStream(err), getenv: getenv}
+	return &Terminal{in: in, out: newStream(out), err: newStream(err), getenv: getenv, now: time.Now}
 }
 
 // SetMode says how results are shown from here on.
@@ -96,7 +98,7 @@ func (t *Terminal) OutIsTerminal() bool { return t.out.tty }
 func (t *Terminal) Width() int { return t.widthOf(t.out) }
 
 func (t *Terminal) widthOf(s *stream) int {
-	if s.tty {
+	if s.tty && s.file != nil {
 		if w, _, err := xterm.GetSize(int(s.file.Fd())); err == nil && w > 0 {
 			return w
 		}

@@ -35,3 +35,27 @@ func fromEach(data []byte, build ...func([]byte) (*Tokenizer, error)) (made []*T
 	}
 	return made
 }
+
+// StandaloneRanges is standaloneRanges.
+func StandaloneRanges() [][2]rune { return standaloneRanges() }
+
+// WithoutRules gives the spiece.model of a trained tokenizer without its large charsmap.
+func WithoutRules(t *Tokenizer) []byte { return modelWith(t, nil) }
+
+// WithRules gives small tokenizers with a charsmap, in both modes of a spiece.model.
+func WithRules(charsmap []byte) []*Tokenizer {
+	pieces := []scoredPiece{{"▁", -2}, {"a", -3}, {"b", -3}, {"▁ab", -4}}
+	return FromModel(writeModel(pieces, charsmap, TrainOptions{VocabSize: 7}))
+}
+
+func modelWith(t *Tokenizer, charsmap []byte) []byte {
+	m, err := readModel(t.files[0].data)
+	if err != nil {
+		panic(err)
+	}
+	var pieces []scoredPiece
+	for _, p := range m.pieces[3:] {
+		pieces = append(pieces, scoredPiece{p.text, float64(p.score)})
+	}
+	return writeModel(pieces, charsmap, TrainOptions{VocabSize: len(m.pieces)})
+}

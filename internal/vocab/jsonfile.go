@@ -54,7 +54,9 @@ func (p *jsonPiece) UnmarshalJSON(data []byte) error {
 	if p.exact, err = strconv.ParseFloat(number, 64); err != nil {
 		return fmt.Errorf("piece %q has score %s", p.text, number)
 	}
-	p.asRead = readAsSerde(number)
+	if p.asRead = readAsSerde(number); math.IsInf(p.asRead, 0) {
+		return fmt.Errorf("piece %q has score %s", p.text, number)
+	}
 	return nil
 }
 

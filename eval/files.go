@@ -80,9 +80,13 @@ func nextAnswer(hyps *rowFile, refs []*rowFile) (Answered, error) {
 	if err != nil && !ended {
 		return Answered{}, err
 	}
-	a := Answered{Pair: Pair{ID: h.ID, Task: h.Task, Input: h.Input, References: h.answers()}}
-	if len(refs) > 0 {
-		a.Pair.References = nil
+	a := Answered{Pair: Pair{ID: h.ID, Task: h.Task, Input: h.Input}}
+	answered := false
+	if len(refs) == 0 && !h.text {
+		a.Pair.References = h.listed()
+		if answered = h.Target != nil; answered {
+			a.Pair.Target = *h.Target
+		}
 	}
 	for _, f := range refs {
 		r, refErr := f.next()
@@ -113,7 +117,7 @@ func nextAnswer(hyps *rowFile, refs []*rowFile) (Answered, error) {
 		return Answered{}, io.EOF
 	case hyps.json && h.Output == nil:
 		return Answered{}, &LineError{hyps.path, hyps.line, `has no "output"`}
-	case len(a.Pair.References) == 0:
+	case len(a.Pair.References) == 0 && !answered:
 		return Answered{}, &LineError{hyps.path, hyps.line, "no reference for this row"}
 	}
 	a.Output = *h.Output
@@ -162,16 +166,23 @@ type fileRow struct {
 	text       bool
 }
 
-func (r *fileRow) answers() []string {
-	if r.text {
-		return []string{*r.Output}
-	}
+// listed are the references that a JSON row lists.
+func (r *fileRow) listed() []string {
 	var out []string
 	for _, ref := range r.References {
 		if ref != nil {
 			out = append(out, *ref)
 		}
 	}
+	return out
+}
+
+// answers are the references that a row of a reference file gives.
+func (r *fileRow) answers() []string {
+	if r.text {
+		return []string{*r.Output}
+	}
+	out := r.listed()
 	if len(out) == 0 && r.Target != nil {
 		out = []string{*r.Target}
 	}

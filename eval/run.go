@@ -142,7 +142,8 @@ type session struct {
 	boot   Bootstrap
 	tasks  []*taskRun
 	byName map[string]*taskRun
-	print  hash.Hash
+	print  hash.Hash // of the data
+	buf    []byte
 	n      int
 	rows   *rowWriter
 }
@@ -164,6 +165,7 @@ func newSession(r Runner) (*session, error) {
 	if s.chunk <= 0 {
 		s.chunk = 256
 	}
+	s.print.Write([]byte("t5ctl rows 1\n"))
 	slices, err := compileSlices(r.Suite.Slices)
 	if err != nil {
 		return nil, err
@@ -284,7 +286,8 @@ type predictionLine struct {
 	Task       string   `json:"task,omitempty"`
 	Input      string   `json:"input"`
 	Output     string   `json:"output"`
-	References []string `json:"references"`
+	Target     string   `json:"target"`
+	References []string `json:"references,omitempty"`
 	AtLimit    *bool    `json:"at_limit,omitempty"`
 }
 
@@ -295,28 +298,30 @@ func (s *session) writePredictions(pairs []Pair, samples []Sample) error {
 	enc := json.NewEncoder(s.Predictions)
 	enc.SetEscapeHTML(false)
 	for i, x := range samples {
-		if err := enc.Encode(predictionLine{x.ID, x.Task, pairs[i].Input, x.Output, x.References, x.AtLimit}); err != nil {
+		p := &pairs[i]
+		if err := enc.Encode(predictionLine{x.ID, x.Task, p.Input, x.Output, p.Target, p.References, x.AtLimit}); err != nil {
 			return fmt.Errorf("writing predictions: %w", err)
 		}
 	}
 	return nil
 }
 
-// fingerprint takes a row into the digest of the data: every text with its length before it.
+// fingerprint takes a row into the digest of the data: input, target and references, each with its
+// length before it, as data manifests do.
 func (s *session) fingerprint(p *Pair) {
-	put := func(text string) {
-		var n [8]byte
-		binary.LittleEndian.PutUint64(n[:], uint64(len(text)))
-		s.print.Write(n[:])
-		s.print.Write([]byte(text))
+	b := s.buf[:0]
+	text := func(t string) {
+		b = binary.AppendUvarint(b, uint64(len(t)))
+		b = append(b, t...)
 	}
-	put(p.Task)
-	put(p.Input)
-	refs := p.references()
-	put(fmt.Sprint(len(refs)))
-	for _, r := range refs {
-		put(r)
+	text(p.Input)
+	text(p.Target)
+	b = binary.AppendUvarint(b, uint64(len(p.References)))
+	for _, r := range p.References {
+		text(r)
 	}
+	s.print.Write(b)
+	s.buf = b
 }
 
 // report closes the session.

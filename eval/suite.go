@@ -67,32 +67,20 @@ type Task struct {
 	Metrics []string `yaml:"metrics,omitempty"`
 }
 
-// Decoding says how outputs are written. Zero values leave the model's own settings.
+// Decoding says how outputs are written, in the keys of a recipe's generation section. What is left
+// out is the model's own setting.
 type Decoding struct {
-	// Beams is how many hypotheses are kept; 1 is greedy.
-	Beams int `yaml:"beams,omitempty" json:"beams,omitempty"`
-	// MaxNewTokens is the most tokens of an output, </s> included.
-	MaxNewTokens int `yaml:"max_new_tokens,omitempty" json:"max_new_tokens,omitempty"`
-	// MinNewTokens is the fewest tokens before </s> may come.
-	MinNewTokens int `yaml:"min_new_tokens,omitempty" json:"min_new_tokens,omitempty"`
-	// LengthPenalty is the power of its length that a hypothesis' log-probability is divided by.
+	MaxNewTokens  int      `yaml:"max_new_tokens,omitempty" json:"max_new_tokens,omitempty"`
+	Beams         int      `yaml:"num_beams,omitempty" json:"num_beams,omitempty"`
 	LengthPenalty *float64 `yaml:"length_penalty,omitempty" json:"length_penalty,omitempty"`
-	// NoRepeatNgram is the length of token sequences that must not come twice.
-	NoRepeatNgram int `yaml:"no_repeat_ngram_size,omitempty" json:"no_repeat_ngram_size,omitempty"`
-	// RepetitionPenalty makes tokens that were written less likely, above 1.
-	RepetitionPenalty float64 `yaml:"repetition_penalty,omitempty" json:"repetition_penalty,omitempty"`
-	// Sample draws tokens at random instead of taking the best.
-	Sample bool `yaml:"sample,omitempty" json:"sample,omitempty"`
-	// Temperature flattens (above 1) or sharpens (below 1) what is drawn from.
-	Temperature float64 `yaml:"temperature,omitempty" json:"temperature,omitempty"`
-	// TopK draws from the k best tokens only.
-	TopK int `yaml:"top_k,omitempty" json:"top_k,omitempty"`
-	// TopP draws from the fewest tokens that hold this share of the probability.
-	TopP float64 `yaml:"top_p,omitempty" json:"top_p,omitempty"`
-	// Seed is where drawing starts.
-	Seed uint64 `yaml:"seed,omitempty" json:"seed,omitempty"`
-	// BatchSize is how many rows the model reads at a time; it does not change what it writes.
-	BatchSize int `yaml:"batch_size,omitempty" json:"-"`
+	EarlyStopping string   `yaml:"early_stopping,omitempty" json:"early_stopping,omitempty"`
+	Sample        bool     `yaml:"do_sample,omitempty" json:"do_sample,omitempty"`
+	Temperature   float64  `yaml:"temperature,omitempty" json:"temperature,omitempty"`
+	TopK          *int     `yaml:"top_k,omitempty" json:"top_k,omitempty"`
+	TopP          float64  `yaml:"top_p,omitempty" json:"top_p,omitempty"`
+	Seed          uint64   `yaml:"seed,omitempty" json:"seed,omitempty"`
+	// BatchSize is how many rows the model decodes at a time; it does not change what it writes.
+	BatchSize int `yaml:"batch,omitempty" json:"-"`
 }
 
 // Slice is a subset of rows by what their input or answer looks like. All conditions must hold.
@@ -193,25 +181,29 @@ func (s Suite) Validate() error {
 // Validate says what is wrong with the decoding settings.
 func (d Decoding) Validate() error {
 	var errs []error
-	for _, c := range []struct {
+	counts := []struct {
 		name  string
 		value int
-	}{
-		{"beams", d.Beams}, {"max_new_tokens", d.MaxNewTokens}, {"min_new_tokens", d.MinNewTokens},
-		{"top_k", d.TopK}, {"no_repeat_ngram_size", d.NoRepeatNgram}, {"batch_size", d.BatchSize},
-	} {
+	}{{"max_new_tokens", d.MaxNewTokens}, {"num_beams", d.Beams}, {"batch", d.BatchSize}}
+	if d.TopK != nil {
+		counts = append(counts, struct {
+			name  string
+			value int
+		}{"top_k", *d.TopK})
+	}
+	for _, c := range counts {
 		if c.value < 0 {
-			errs = append(errs, fmt.Errorf("decoding.%s %d is negative", c.name, c.value))
+			errs = append(errs, fmt.Errorf("decoding.%s: %d is negative", c.name, c.value))
 		}
 	}
 	if d.TopP < 0 || d.TopP > 1 {
-		errs = append(errs, fmt.Errorf("decoding.top_p %v is not between 0 and 1", d.TopP))
+		errs = append(errs, fmt.Errorf("decoding.top_p: %v is not between 0 and 1", d.TopP))
 	}
 	if d.Temperature < 0 {
-		errs = append(errs, fmt.Errorf("decoding.temperature %v is negative", d.Temperature))
+		errs = append(errs, fmt.Errorf("decoding.temperature: %v is negative", d.Temperature))
 	}
 	if d.Beams > 1 && d.Sample {
-		errs = append(errs, errors.New("decoding: beams and sample exclude each other"))
+		errs = append(errs, fmt.Errorf("decoding.do_sample: does not go with num_beams %d", d.Beams))
 	}
 	return errors.Join(errs...)
 }

@@ -28,7 +28,7 @@ func newEvalCommand(app *App) *cobra.Command {
 
 // evalRules maps the failures of evaluation to exit codes.
 func evalRules() []rule {
-	return []rule{
+	return append(exposureRules(),
 		as(exitGate, saying[*eval.GateError]("t5ctl eval gate with the same files shows every check")),
 		as(exitUsage, func(e *eval.UnknownMetricError) string { return didYouMean(e.Nearest) }),
 		as(exitUsage, func(e *eval.UnknownOptionError) string { return didYouMean(e.Nearest) }),
@@ -43,7 +43,7 @@ func evalRules() []rule {
 		as[*eval.GatesError](exitUsage, nil),
 		as[*eval.ReportError](exitCorrupt, nil),
 		as[*eval.RowsError](exitCorrupt, nil),
-	}
+	)
 }
 
 // resultsTable shows results, one row each.

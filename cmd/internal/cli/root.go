@@ -45,6 +45,7 @@ func commands() []entry {
 		{groupTrain, newGenerateCommand},
 		{groupTrain, newRecipeCommand},
 		{groupEvaluate, newEvalCommand},
+		{groupEvaluate, newExposureCommand},
 		{groupRegistry, newPushCommand},
 		{groupRegistry, newPullCommand},
 		{groupRegistry, newPromoteCommand},

@@ -20,6 +20,7 @@ import (
 
 	"github.com/t5ctl/t5ctl/datasets"
 	"github.com/t5ctl/t5ctl/eval"
+	"github.com/t5ctl/t5ctl/eval/exposure"
 	"github.com/t5ctl/t5ctl/internal/decode"
 	"github.com/t5ctl/t5ctl/internal/nearest"
 	"github.com/t5ctl/t5ctl/internal/strictyaml"
@@ -55,6 +56,9 @@ type Recipe struct {
 	Generation decode.Options `yaml:"generation,omitempty"`
 	// Eval is the evaluation of the trained model: data, metrics, slices.
 	Eval eval.Suite `yaml:"eval,omitempty"`
+	// Exposure says which canaries are planted into the data and how they are tested, so that it is
+	// known what the model memorizes.
+	Exposure exposure.Settings `yaml:"exposure,omitempty"`
 	// Gates are bounds that the model's reports must keep before it may be promoted.
 	Gates []eval.Gate `yaml:"gates,omitempty"`
 }
@@ -93,7 +97,8 @@ func (r Recipe) Validate() error {
 	}
 	errs = append(errs, r.validateModel()...)
 	errs = append(errs, r.Data.Validate(), within("train", r.Train.Validate()),
-		within("generation", r.Generation.Validate()), within("eval", r.Eval.Validate()))
+		within("generation", r.Generation.Validate()), within("eval", r.Eval.Validate()),
+		within("exposure", r.Exposure.Validate()))
 	if len(r.Gates) > 0 {
 		errs = append(errs, within("gates", eval.Gates{Version: 1, Gates: r.Gates}.Validate()))
 	}

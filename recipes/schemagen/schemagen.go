@@ -23,7 +23,7 @@ const module = "github.com/t5ctl/t5ctl/"
 
 // Recipe gives the schema of a recipe. Root is the folder of go.mod.
 func Recipe(root string) ([]byte, error) {
-	g := generator{root: root, packages: make(map[string]map[string]docs), enums: recipes.Enums()}
+	g := generator{root: root, packages: make(map[string]map[string]docs), enums: recipes.Enums(), meanings: make(map[string]string)}
 	defaults := recipes.Default()
 	defaults.Data = defaults.Data.WithDefaults()
 	shape := t5.DefaultConfig()
@@ -54,6 +54,7 @@ type generator struct {
 	root     string
 	packages map[string]map[string]docs // by import path, then by type
 	enums    map[string][]string        // by dotted key
+	meanings map[string]string          // by last name; a key that stands twice is explained once
 }
 
 // member is one key of an object; objects keep the order of the source.
@@ -100,10 +101,11 @@ func (g *generator) object(t reflect.Type, defaults reflect.Value, key string) (
 		if err != nil {
 			return nil, err
 		}
-		doc := text.fields[name]
+		doc := orElse(text.fields[name], g.meanings[f.Name])
 		if doc == "" {
 			return nil, fmt.Errorf("%s.%s (key %s) has no comment that says what it means", holder, name, f.Name)
 		}
+		g.meanings[f.Name] = orElse(g.meanings[f.Name], doc)
 		var value reflect.Value
 		if defaults.IsValid() {
 			value = defaults.FieldByIndex(f.Index)
@@ -270,6 +272,13 @@ func sentence(name, comment string) string {
 	}
 	first := []rune(comment)
 	return strings.ToUpper(string(first[:1])) + string(first[1:])
+}
+
+func orElse(s, fallback string) string {
+	if s == "" {
+		return fallback
+	}
+	return s
 }
 
 func deref(t reflect.Type) reflect.Type {

@@ -1,0 +1,275 @@
+package lora_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/t5ctl/t5ctl/internal/decode"
+	"github.com/t5ctl/t5ctl/internal/device"
+	"github.com/t5ctl/t5ctl/internal/device/devicetest"
+	"github.com/t5ctl/t5ctl/internal/lora"
+	"github.com/t5ctl/t5ctl/internal/safetensors"
+	"github.com/t5ctl/t5ctl/internal/t5"
+)
+
+const base = "../t5/testdata/t5-1.1"
+
+// supported are the adapters made by peft 0.21.2 that are read here; the other folders of
+// testdata hold features that must be refused.
+func supported() []string { return []string{"q-v", "all-linear-rslora", "regex"} }
+
+type example struct {
+	Inputs [][]int32 `json:"input_ids"`
+	Labels [][]int32 `json:"labels"`
+}
+
+func readJSON(t *testing.T, path string, into any) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func float32s(t *testing.T, f *safetensors.File, name string) []float32 {
+	t.Helper()
+	tensor, ok := f.Tensor(name)
+	if !ok {
+		t.Fatalf("no %s in %s", name, f.Path())
+	}
+	values, err := tensor.Float32s()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+func openWeights(t *testing.T, b *device.Backend, adapter string) decode.Weights {
+	t.Helper()
+	c, err := t5.Open(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	w := decode.Weights{Config: c.Config}
+	if w.Base, err = c.Place(b.Float32); err != nil {
+		t.Fatal(err)
+	}
+	folder, err := lora.Read(filepath.Join("testdata", adapter), c.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Adapter = folder.Adapter
+	for i, spec := range folder.Adapter.Specs() {
+		tensor, err := b.Float32(folder.Values[i], spec.Shape...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Update = append(w.Update, tensor)
+	}
+	return w
+}
+
+func TestAdapterAgreesWithPEFT(t *testing.T) {
+	var fixture example
+	readJSON(t, filepath.Join(base, "fixture.json"), &fixture)
+	var reference struct {
+		Adapters map[string]struct {
+			Greedy [][]int32 `json:"greedy"`
+		} `json:"adapters"`
+	}
+	readJSON(t, "testdata/adapters.json", &reference)
+	want, err := safetensors.Open("testdata/adapters.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = want.Close() })
+	devicetest.Each(t, func(t *testing.T, b *device.Backend) {
+		for _, name := range supported() {
+			t.Run(name, func(t *testing.T) {
+				w := openWeights(t, b, name)
+				checkLogits(t, logits(t, b, w, fixture), float32s(t, want, name+".logits"))
+				checkGreedy(t, b, w, fixture, reference.Adapters[name].Greedy)
+			})
+		}
+	})
+}
+
+func logits(t *testing.T, b *device.Backend, w decode.Weights, f example) []float32 {
+	t.Helper()
+	in := append(w.Inputs(),
+		device.Input{Name: "inputs", Shape: shapes.Make(dtypes.Int32, len(f.Inputs), len(f.Inputs[0]))},
+		device.Input{Name: "labels", Shape: shapes.Make(dtypes.Int32, len(f.Labels), len(f.Labels[0]))})
+	p, err := b.Compile("lora", in, func(nodes []*Node) []*Node {
+		net, rest := w.Network(nodes)
+		return []*Node{net.Forward(rest[0], rest[1])}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := w.Tensors()
+	for _, m := range [][][]int32{f.Inputs, f.Labels} {
+		tensor, err := b.Int32(slices.Concat(m...), len(m), len(m[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, tensor)
+	}
+	out, err := p.Run(args, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err := tensors.CopyFlatData[float32](out[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+func checkLogits(t *testing.T, got, want []float32) {
+	t.Helper()
+	for i := range want {
+		if diff := math.Abs(float64(got[i] - want[i])); !(diff <= 1e-4*math.Max(1, math.Abs(float64(want[i])))) {
+			t.Fatalf("logit %d is %g, want %g", i, got[i], want[i])
+		}
+	}
+}
+
+func checkGreedy(t *testing.T, b *device.Backend, w decode.Weights, f example, want [][]int32) {
+	t.Helper()
+	e := decode.New(b, w)
+	defer e.Close()
+	var sources []decode.Source
+	for _, row := range f.Inputs {
+		if end := slices.Index(row, 0); end >= 0 {
+			row = row[:end]
+		}
+		sources = append(sources, decode.Source{Tokens: row})
+	}
+	o := decode.DefaultOptions()
+	o.MaxNewTokens = 24
+	got, err := e.Generate(context.Background(), sources, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range want {
+		if !slices.Equal(got[i][0].Tokens, want[i]) {
+			t.Errorf("row %d: %v, want %v", i, got[i][0].Tokens, want[i])
+		}
+	}
+}
+
+func TestMergeAgreesWithPEFT(t *testing.T) {
+	const weight = "encoder.block.0.layer.0.SelfAttention.v.weight"
+	want, err := safetensors.Open("testdata/adapters.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = want.Close() })
+	c, err := t5.Open(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	for _, name := range supported() {
+		folder, err := lora.Read(filepath.Join("testdata", name), c.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(c.Tensors, func(t safetensors.Tensor) bool { return t.Name == weight })
+		at, ok := folder.Adapter.Module(weight)
+		if !ok {
+			t.Fatalf("%s does not sit on %s", name, weight)
+		}
+		w, err := c.Tensors[i].Float32s()
+		if err != nil {
+			t.Fatal(err)
+		}
+		shape := c.Tensors[i].Shape
+		got := folder.Adapter.Options.Merge(w, folder.Values[at], folder.Values[at+1], shape[0], shape[1])
+		for j, v := range float32s(t, want, name+".merged."+weight) {
+			if math.Abs(float64(got[j]-v)) > 1e-6*math.Max(1, math.Abs(float64(v))) {
+				t.Fatalf("%s: merged[%d] = %g, want %g", name, j, got[j], v)
+			}
+		}
+	}
+}
+
+func TestFeaturesOfOtherAdaptersAreRefused(t *testing.T) {
+	config := t5.DefaultConfig()
+	for _, name := range []string{"patterns", "dora", "modules-to-save"} {
+		_, err := lora.Read(filepath.Join("testdata", name), config)
+		if _, ok := errors.AsType[*lora.UnsupportedError](err); !ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWhatIsWrittenIsReadBack(t *testing.T) {
+	c, err := t5.Open(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	for _, name := range supported() {
+		folder, err := lora.Read(filepath.Join("testdata", name), c.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		if err := lora.Write(dir, folder.Adapter, "some/base", map[string]string{"key": "value"}, folder.Values); err != nil {
+			t.Fatal(err)
+		}
+		back, err := lora.Read(dir, c.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back.Base != "some/base" || back.Metadata["key"] != "value" || !slices.EqualFunc(back.Values, folder.Values, slices.Equal) {
+			t.Errorf("%s changed on its way through a folder", name)
+		}
+	}
+}
+
+func TestTargets(t *testing.T) {
+	config := t5.DefaultConfig()
+	config.NumLayers, config.NumDecoderLayers = 2, 2
+	tests := map[string]struct {
+		targets []string
+		modules int // 0: refused
+	}{
+		"q and v":                    {[]string{"q", "v"}, 12},
+		"all linear":                 {[]string{lora.AllLinear}, 24 + 8},
+		"a longer suffix":            {[]string{"EncDecAttention.q"}, 2},
+		"a regular expression":       {[]string{`encoder\..*\.(q|k)`}, 4},
+		"nothing matches":            {[]string{"q", "query"}, 0},
+		"an expression among others": {[]string{"q", `enc.*`}, 0},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			a, err := lora.New(lora.Options{Rank: 2, Alpha: 2, Targets: tt.targets}, config)
+			if tt.modules == 0 {
+				if _, ok := errors.AsType[*lora.NoTargetError](err); !ok {
+					t.Errorf("New(%v) = %v; want a NoTargetError", tt.targets, err)
+				}
+				return
+			}
+			if err != nil || len(a.Specs()) != 2*tt.modules {
+				t.Errorf("New(%v) sits on %d projections, %v; want %d", tt.targets, len(a.Specs())/2, err, tt.modules)
+			}
+		})
+	}
+}

@@ -127,7 +127,6 @@ func runExposureRun(ctx context.Context, app *App, opts exposureRunOptions) erro
 	if err != nil {
 		return err
 	}
-	progress.Done()
 	report.Name, report.Model, report.ModelHash = opts.name, ref, resolved.Tree
 	if resolved.Name != "" {
 		report.Model = resolved.Name

@@ -61,6 +61,9 @@ func (t *table) fill(e *Example, line int64, fields []string) error {
 		}
 		if role(i) != roleReferences {
 			e.set(role(i), text)
+			if problem := t.plan.lacking(e, role(i)); problem != "" {
+				return bad(t.path, line, t.header[at]+" "+problem)
+			}
 			continue
 		}
 		if text == "" {

@@ -3,6 +3,7 @@ package datasets
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,7 +72,7 @@ func (r *jsonlRows) row(e *Example, line []byte) error {
 				return false
 			}
 			found[i] = true
-			if reason := e.take(role(i), value); reason != "" {
+			if reason := cmp.Or(e.take(role(i), value), r.plan.lacking(e, role(i))); reason != "" {
 				problem = r.bad("%s %s", name, reason)
 				return false
 			}

@@ -1,11 +1,14 @@
 package datasets
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
@@ -23,6 +26,7 @@ type parquetRows struct {
 	left   int64    // rows of the current group
 	row    int64
 	column [roles]*parquetColumn
+	all    []*parquetColumn // every column, if the whole row is asked for
 }
 
 // parquetColumn walks through the values of one column.
@@ -139,7 +143,27 @@ func (r *parquetRows) findColumns() error {
 		}
 		r.column[i] = &parquetColumn{leaf: leaf, name: name}
 	}
+	if r.raw {
+		return r.findAll(byName, have)
+	}
 	return nil
+}
+
+// findAll opens every column once more, for the whole row.
+func (r *parquetRows) findAll(byName map[string][]string, names []string) error {
+	for _, name := range names {
+		leaf, ok := r.file.Schema().Lookup(byName[name]...)
+		if !ok || leaf.MaxRepetitionLevel > 1 {
+			return &FormatError{Path: r.path, Reason: fmt.Sprintf("column %q cannot be written as JSON", name)}
+		}
+		r.all = append(r.all, &parquetColumn{leaf: leaf, name: name})
+	}
+	return nil
+}
+
+// columns gives every column that is being read.
+func (r *parquetRows) columns() []*parquetColumn {
+	return slices.DeleteFunc(append(slices.Clone(r.all), r.column[:]...), func(c *parquetColumn) bool { return c == nil })
 }
 
 // plainName is how a recipe names a column: its path with dots, without the levels that Parquet
@@ -175,10 +199,8 @@ func unfit(r role, leaf parquet.LeafColumn) string {
 
 // Close lets go of pages and of the unpacked file.
 func (r *parquetRows) Close() error {
-	for _, c := range r.column {
-		if c != nil {
-			c.close()
-		}
+	for _, c := range r.columns() {
+		c.close()
 	}
 	if r.temp == nil {
 		return nil
@@ -203,10 +225,8 @@ func (r *parquetRows) next(e *Example) (err error) {
 		group := groups[r.group]
 		r.group, r.left = r.group+1, group.NumRows()
 		chunks := group.ColumnChunks()
-		for _, c := range r.column {
-			if c != nil {
-				c.open(chunks[c.leaf.ColumnIndex])
-			}
+		for _, c := range r.columns() {
+			c.open(chunks[c.leaf.ColumnIndex])
 		}
 	}
 	r.left--
@@ -221,51 +241,71 @@ func (r *parquetRows) next(e *Example) (err error) {
 		if err != nil {
 			return &FormatError{Path: r.path, Reason: fmt.Sprintf("is not sound Parquet: column %q, row %d: %v", c.name, r.row, err)}
 		}
-		if reason != "" && problem == nil { // all columns must move on together
+		if reason = cmp.Or(reason, r.plan.lacking(e, role(i))); reason != "" && problem == nil { // all columns must move on together
 			problem = bad(r.path, r.row, c.name+" "+reason)
+		}
+	}
+	if r.raw {
+		var reason string
+		e.Raw, reason, err = r.object()
+		if err != nil {
+			return &FormatError{Path: r.path, Reason: fmt.Sprintf("is not sound Parquet: row %d: %v", r.row, err)}
+		}
+		if reason != "" && problem == nil {
+			problem = bad(r.path, r.row, reason)
 		}
 	}
 	if problem != nil {
 		return problem
 	}
-	if r.raw {
-		e.Raw = e.object(r.plan)
-	}
 	return nil
+}
+
+// rowValues gives all values of the next row of a column; more than one only in a list.
+func (c *parquetColumn) rowValues(give func(parquet.Value)) error {
+	for first := true; ; first = false {
+		value, ok, err := c.peek()
+		if err != nil {
+			return err
+		}
+		if !ok && first {
+			return errors.New("the column ends before the file does")
+		}
+		if !ok || (!first && value.RepetitionLevel() == 0) {
+			return nil
+		}
+		c.at++
+		give(value)
+	}
+}
+
+// textSize is the bytes of a text; the library cannot be asked for those of a number.
+func textSize(value parquet.Value) int {
+	if value.Kind() != parquet.ByteArray {
+		return 0
+	}
+	return len(value.ByteArray())
 }
 
 // take reads one row of a column into the example.
 func (r *parquetRows) take(e *Example, which role, c *parquetColumn) (problem string, err error) {
 	texts, null, size := []string(nil), false, 0
-	for first := true; ; first = false {
-		value, ok, err := c.peek()
-		if err != nil {
-			return "", err
-		}
-		if !ok && first {
-			return "", errors.New("the column ends before the file does")
-		}
-		if !ok || (!first && value.RepetitionLevel() == 0) {
-			break
-		}
-		c.at++
+	err = c.rowValues(func(value parquet.Value) {
 		if value.IsNull() {
 			null = true
-			continue
+			return
+		}
+		if size += textSize(value); size > r.max {
+			problem = fmt.Sprintf("is longer than %d bytes", r.max)
+			return
 		}
 		text := value.String()
-		if size += len(text); size > r.max {
-			problem = fmt.Sprintf("is longer than %d bytes", r.max)
-			continue
-		}
-		if p := textProblem(text); p != "" {
-			problem = p
-		}
+		problem = cmp.Or(problem, textProblem(text))
 		texts = append(texts, text)
-	}
+	})
 	switch {
-	case problem != "":
-		return problem, nil
+	case err != nil, problem != "":
+		return problem, err
 	case which == roleReferences:
 		e.References = texts
 		if null && len(texts) > 0 {
@@ -324,34 +364,65 @@ func (c *parquetColumn) peek() (parquet.Value, bool, error) {
 	return c.buffer[c.at], true, nil
 }
 
-// object spells what was read as a JSON object with the names of the file's columns.
-func (e *Example) object(p plan) []byte {
-	var b strings.Builder
-	sep := byte('{')
-	put := func(r role, value []byte) {
-		b.WriteByte(sep)
-		b.Write(marshal(p.name[r]))
-		b.WriteByte(':')
-		b.Write(value)
-		sep = ','
-	}
-	if e.ID != "" {
-		put(roleID, marshal(e.ID))
-	}
-	if e.Task != "" {
-		put(roleTask, marshal(e.Task))
-	}
-	for _, r := range []role{roleInput, roleText} {
-		if p.name[r] != "" {
-			put(r, marshal(e.Input))
+// object spells the whole row as a JSON object; columns within columns are named with dots.
+func (r *parquetRows) object() (raw []byte, problem string, err error) {
+	raw = append(raw, '{')
+	for i, c := range r.all {
+		if i > 0 {
+			raw = append(raw, ',')
+		}
+		raw = append(append(raw, marshal(c.name)...), ':')
+		list, n, size := c.leaf.MaxRepetitionLevel > 0, 0, 0
+		if list {
+			raw = append(raw, '[')
+		}
+		err := c.rowValues(func(value parquet.Value) {
+			if list && value.IsNull() { // how an empty list is stored, or none
+				return
+			}
+			if n++; n > 1 {
+				raw = append(raw, ',')
+			}
+			var spelled []byte
+			var reason string
+			if size += textSize(value); size > r.max {
+				reason = fmt.Sprintf("is longer than %d bytes", r.max)
+			} else {
+				spelled, reason = spell(value)
+			}
+			if reason != "" {
+				problem = cmp.Or(problem, c.name+" "+reason)
+			}
+			raw = append(raw, spelled...)
+		})
+		if err != nil {
+			return nil, "", fmt.Errorf("column %q: %w", c.name, err)
+		}
+		if list {
+			raw = append(raw, ']')
 		}
 	}
-	if p.name[roleTarget] != "" {
-		put(roleTarget, marshal(e.Target))
+	return append(raw, '}'), problem, nil
+}
+
+// spell writes a value as JSON, or says why it cannot be.
+func spell(value parquet.Value) (spelled []byte, problem string) {
+	switch {
+	case value.IsNull():
+		return []byte("null"), ""
+	case value.Kind() == parquet.ByteArray:
+		text := value.String()
+		return marshal(text), textProblem(text)
+	case value.Kind() == parquet.Float || value.Kind() == parquet.Double:
+		if f := value.Double(); value.Kind() == parquet.Double && (math.IsNaN(f) || math.IsInf(f, 0)) {
+			return nil, "is not a number that JSON has"
+		}
+		if f := value.Float(); value.Kind() == parquet.Float && (f != f || math.IsInf(float64(f), 0)) {
+			return nil, "is not a number that JSON has"
+		}
+		return []byte(value.String()), ""
+	case value.Kind() == parquet.Boolean || value.Kind() == parquet.Int32 || value.Kind() == parquet.Int64:
+		return []byte(value.String()), ""
 	}
-	if len(e.References) > 0 {
-		put(roleReferences, marshal(e.References))
-	}
-	b.WriteByte('}')
-	return []byte(b.String())
+	return nil, "is " + value.Kind().String() + ", which is not written as JSON"
 }

@@ -87,6 +87,26 @@ func TestParquetRefuses(t *testing.T) {
 	}
 }
 
+// A whole row is written with all its columns, whatever is read of it.
+func TestRawParquet(t *testing.T) {
+	rows, err := collect(datasets.Read("testdata/pairs-snappy.parquet", datasets.ReadOptions{
+		Columns: datasets.Columns{ID: "number"}, Need: datasets.IDs, Raw: true,
+	}))
+	if err != nil || len(rows) != 300 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	want := map[int]string{
+		0:   `{"source":"word 0","extra":0,"target":"wörd 0","number":0,"answers":[],"null":"x"}`,
+		200: `{"source":"word 200","extra":200,"target":"wörd 4","number":200,"answers":[],"null":null}`,
+		299: `{"source":"word 299","extra":299,"target":"wörd 5","number":299,"answers":["a0","a1","a2"],"null":"x"}`,
+	}
+	for i, w := range want {
+		if got := string(rows[i].Raw); got != w || rows[i].ID != fmt.Sprint(i) {
+			t.Errorf("row %d: %s, want %s", i, got, w)
+		}
+	}
+}
+
 // Damage anywhere is an error or goes unnoticed by the format; it is never a crash.
 func TestDamagedParquet(t *testing.T) {
 	data, err := os.ReadFile("testdata/pairs-zstd-v2.parquet")

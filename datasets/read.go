@@ -18,6 +18,7 @@ const (
 	Pairs  Need = iota // input and target: training and evaluation
 	Inputs             // input alone: generation; a target is taken where there is one
 	Texts              // plain text, in Example.Input: pretraining
+	IDs                // the id alone, which every row must have: dividing a file
 )
 
 // DefaultMaxRowBytes bounds a row, so that a file without line ends cannot fill the memory.
@@ -214,6 +215,13 @@ func (o ReadOptions) plan() plan {
 	case o.Need == Texts && c.Text != "":
 		p.name[roleInput], p.name[roleTarget], p.name[roleReferences] = "", "", ""
 		p.required[roleText] = true
+	case o.Need == IDs:
+		for r := range p.name {
+			if role(r) != roleID {
+				p.name[r] = ""
+			}
+		}
+		p.required[roleID] = true
 	case o.Need == Inputs:
 		p.name[roleText] = ""
 		p.required[roleInput] = true
@@ -228,6 +236,14 @@ func (o ReadOptions) plan() plan {
 // missing is the error for a file that has only these columns.
 func (p plan) missing(path string, r role, have []string) *ColumnError {
 	return &ColumnError{Path: path, Column: p.name[r], Have: have, Nearest: nearest.Of(p.name[r], have)}
+}
+
+// lacking says that a row has no id where it must have one, or nothing.
+func (p plan) lacking(e *Example, r role) string {
+	if r == roleID && p.required[roleID] && e.ID == "" {
+		return "is empty"
+	}
+	return ""
 }
 
 // set puts a text into the example.

@@ -16,6 +16,12 @@ import (
 //go:embed nmt_nfkc.charsmap.gz
 var nmtNFKC []byte
 
+// The largest values that TrainOptions may have.
+const (
+	MaxVocabSize   = maxTrieValue
+	MaxPieceLength = 1000
+)
+
 // TrainOptions says what vocabulary to make. Zero values stand for the usual settings.
 type TrainOptions struct {
 	// VocabSize is the number of pieces, <pad>, </s> and <unk> among them, sentinels not.
@@ -114,11 +120,11 @@ func (o *TrainOptions) fill() error {
 		o.Threads = runtime.GOMAXPROCS(0)
 	}
 	switch {
-	case o.VocabSize < 1 || o.VocabSize > maxTrieValue:
+	case o.VocabSize < 1 || o.VocabSize > MaxVocabSize:
 		return fmt.Errorf("a vocabulary of %d pieces cannot be made", o.VocabSize)
 	case o.CharacterCoverage < 0 || o.CharacterCoverage > 1:
 		return fmt.Errorf("a character coverage of %v is not between 0 and 1", o.CharacterCoverage)
-	case o.MaxPieceLength < 1 || o.MaxPieceLength > 1000:
+	case o.MaxPieceLength < 1 || o.MaxPieceLength > MaxPieceLength:
 		return fmt.Errorf("pieces of up to %d characters cannot be made", o.MaxPieceLength)
 	case o.SeedSize < 1:
 		return fmt.Errorf("training cannot start from %d candidates", o.SeedSize)

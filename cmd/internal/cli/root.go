@@ -46,6 +46,7 @@ func commands() []entry {
 		{groupTrain, newRecipeCommand},
 		{groupEvaluate, newEvalCommand},
 		{groupEvaluate, newExposureCommand},
+		{groupData, newTokenizerCommand},
 		{groupRegistry, newPushCommand},
 		{groupRegistry, newPullCommand},
 		{groupRegistry, newPromoteCommand},

@@ -70,10 +70,7 @@ func (s Source) Open(ctx context.Context, split Split, o OpenOptions) (_ *Data, 
 
 // reads says whether an objective of this kind is asked for.
 func (d *Data) reads(kind string) bool {
-	if len(d.source.Objectives) == 0 {
-		return kind == Supervised
-	}
-	return slices.ContainsFunc(d.source.Objectives, func(o Objective) bool { return o.Kind == kind })
+	return slices.ContainsFunc(d.source.objectives(), func(o Objective) bool { return o.Kind == kind })
 }
 
 // tokenize says how a split's files become tokens.
@@ -129,13 +126,9 @@ func (d *Data) Batches(o BatchOptions) (*Stream, error) {
 	if o.MaxBuckets == 0 {
 		o.MaxBuckets = d.source.MaxBuckets
 	}
-	objectives := d.source.Objectives
-	if len(objectives) == 0 {
-		objectives = []Objective{{Kind: Supervised}}
-	}
 	var parts []batchPlan
 	var rates []float64
-	for i, objective := range objectives {
+	for i, objective := range d.source.objectives() {
 		rows, err := d.rows(objective, o.Seed, uint64(i))
 		if err == nil {
 			var plan *bucketPlan

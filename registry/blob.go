@@ -31,7 +31,7 @@ func (r *Registry) copyBlob(ctx context.Context, w io.Writer, model, what string
 	defer content.Close() //nolint:errcheck // read only
 	sum := sha256.New()
 	limited := io.LimitReader(&cancelReader{ctx, content}, blob.Size+1)
-	n, err := io.CopyBuffer(io.MultiWriter(sum, w), limited, make([]byte, 1<<18))
+	n, err := io.CopyBuffer(io.MultiWriter(sum, w), limited, make([]byte, min(blob.Size+1, 1<<18)))
 	switch got := digest.Sum(sum); {
 	case err != nil:
 		return fmt.Errorf("reading %s %s: %w", what, blob.Digest, err)

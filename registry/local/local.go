@@ -199,7 +199,7 @@ func (s *Store) put(repository, sum string, size int64, content io.Reader) error
 	}
 	return atomicfile.WriteMode(path, 0o444, func(w io.Writer) error {
 		hash := sha256.New()
-		n, err := io.CopyBuffer(io.MultiWriter(w, hash), io.LimitReader(content, size+1), make([]byte, 1<<20))
+		n, err := io.CopyBuffer(io.MultiWriter(w, hash), io.LimitReader(content, size+1), make([]byte, min(size+1, 1<<20)))
 		if err != nil {
 			return err
 		}

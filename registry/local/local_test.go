@@ -9,5 +9,5 @@ import (
 )
 
 func TestBackend(t *testing.T) {
-	registrytest.Run(t, func(t *testing.T) registry.Backend { return local.Open(t.TempDir()) })
+	registrytest.Run(t, func(t *testing.T) registry.Backend { return local.Open(tempDir(t)) })
 }

@@ -1,0 +1,107 @@
+package local_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/t5ctl/t5ctl/registry"
+	"github.com/t5ctl/t5ctl/registry/local"
+	"github.com/t5ctl/t5ctl/registry/registrytest"
+)
+
+// TestMain lets the tests start themselves as other processes, which can then be killed.
+func TestMain(m *testing.M) {
+	if job := os.Getenv("REGISTRY_TEST_JOB"); job != "" {
+		os.Exit(work(strings.Fields(job)))
+	}
+	os.Exit(m.Run())
+}
+
+// child starts this test binary on a job.
+func child(t testing.TB, job ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "REGISTRY_TEST_JOB="+strings.Join(job, " "))
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// work does a job: VERB STORE ARGUMENTS. The exit code is 0 for done, 5 for a conflict, 1 else.
+func work(job []string) int {
+	verb, root, args := job[0], job[1], job[2:]
+	store := local.Open(root)
+	r := registry.New(store, registry.Options{Actor: "child"})
+	var err error
+	switch verb {
+	case "push": // FOLDER [DIE-AT-STEP]
+		dieAt(store, args[1:])
+		err = pushFolder(r, args[0])
+	case "promote": // REF CHANNEL EXPECT [DIE-AT-STEP]
+		dieAt(store, args[3:])
+		err = promoteRef(r, args[0], args[1], args[2])
+	case "collect": // [DIE-AT-STEP]
+		dieAt(store, args)
+		_, err = r.Collect(context.Background(), "m", registry.SweepOptions{})
+	case "limited": // BYTES VERB …
+		limit, _ := strconv.ParseUint(args[0], 10, 64)
+		if err := limitFileSize(limit); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 9
+		}
+		return work(append([]string{args[1], root}, args[2:]...))
+	case "busy": // FOLDER FOLDER: until killed
+		for i := 0; ; i++ {
+			_, _ = os.Stdout.WriteString(".")
+			err = errors.Join(err, pushFolder(r, args[i%2]), promoteRef(r, fmt.Sprintf("m@v%d", i%2+1), fmt.Sprintf("c%d", i), ""))
+			if err != nil {
+				break
+			}
+		}
+	}
+	if conflict := (*registry.ConflictError)(nil); errors.As(err, &conflict) {
+		return 5
+	}
+	if err != nil {
+		if os.Getenv("REGISTRY_TEST_QUIET") == "" {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		return 1
+	}
+	return 0
+}
+
+// dieAt kills this process at its n-th step of writing.
+func dieAt(store *local.Store, args []string) {
+	if len(args) == 0 {
+		return
+	}
+	left, _ := strconv.Atoi(args[0])
+	store.OnStep(func(string) {
+		if left--; left == 0 {
+			self, _ := os.FindProcess(os.Getpid())
+			_ = self.Kill()
+			time.Sleep(time.Minute) // the signal is on its way
+		}
+	})
+}
+
+func pushFolder(r *registry.Registry, dir string) error {
+	_, err := r.Push(context.Background(), registry.PushRequest{Model: "m", Dir: dir, Reports: registrytest.Evidence("pass")})
+	return err
+}
+
+func promoteRef(r *registry.Registry, text, channel, expect string) error {
+	ref, err := registry.ParseRef(text)
+	if err != nil {
+		return err
+	}
+	_, err = r.Promote(context.Background(), registry.PromoteRequest{Ref: ref, Channel: channel, Expect: expect})
+	return err
+}

@@ -33,6 +33,8 @@ type Progress struct {
 	last   time.Time
 	drawn  bool // stands on the terminal's last line now
 	shown  bool // was shown at all
+	ended  chan struct{}
+	closed bool
 }
 
 // progressEvent is the JSON form of a state of the work.
@@ -55,7 +57,25 @@ func (t *Terminal) Progress(title string, total int64, unit string) *Progress {
 	if t.bar == nil {
 		t.bar = p
 	}
+	if t.err.file != nil && t.err.tty && !t.json && !t.quiet {
+		p.ended = make(chan struct{})
+		go p.refresh(p.ended)
+	}
 	return p
+}
+
+// refresh keeps a bar alive while the work says nothing, as during a long compilation.
+func (p *Progress) refresh(ended <-chan struct{}) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-tick.C:
+			p.update(func() {})
+		}
+	}
 }
 
 // Set tells how much is done.
@@ -83,6 +103,11 @@ func (p *Progress) Write(b []byte) (int, error) {
 func (p *Progress) Done() {
 	t := p.term
 	t.mu.Lock()
+	p.closed = true
+	if p.ended != nil {
+		close(p.ended)
+		p.ended = nil
+	}
 	if t.bar == p {
 		t.clearBar()
 		t.bar = nil
@@ -109,7 +134,7 @@ func (p *Progress) update(change func()) {
 	if t.err.tty && !t.json {
 		every = redrawEvery
 	}
-	if t.quiet || now.Sub(p.start) < quietStart || (p.shown && now.Sub(p.last) < every) {
+	if t.quiet || p.closed || now.Sub(p.start) < quietStart || (p.shown && now.Sub(p.last) < every) {
 		t.mu.Unlock()
 		return
 	}

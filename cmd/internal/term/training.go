@@ -60,6 +60,7 @@ func (v *Training) started(e trainer.Started) {
 	}
 	v.term.Notef("training on %s%s: %d steps, %s of %s weights learn", e.Backend, from, e.Total, Count(e.Learning), Count(e.Parameters))
 	v.bar = v.term.Progress("training", int64(e.Total), "steps")
+	v.bar.Status(int64(e.Step), fmt.Sprintf("step %d/%d", e.Step, e.Total), "compiling")
 }
 
 // steppedParts are what matters of a step, the most telling first.

@@ -191,6 +191,20 @@ func Steps(dir string) ([]int, error) {
 	return steps, nil
 }
 
+// sweep removes what a process that was killed while saving left half-written.
+func (r *run) sweep() error {
+	left, err := filepath.Glob(filepath.Join(r.checkpoints(), ".*.tmp-*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range left {
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // restore goes on from the newest checkpoint that is whole. A run that has none starts anew.
 func (r *run) restore() error {
 	steps, err := Steps(r.Dir)

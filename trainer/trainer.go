@@ -149,6 +149,9 @@ func (r *run) prepare() error {
 	if err := os.MkdirAll(r.checkpoints(), 0o755); err != nil {
 		return err
 	}
+	if err := r.sweep(); err != nil {
+		return err
+	}
 	if err := r.place(adapter); err != nil {
 		return err
 	}

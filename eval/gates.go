@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/t5ctl/t5ctl/eval/significance"
 	"github.com/t5ctl/t5ctl/internal/strictyaml"
 )
 
@@ -447,8 +447,8 @@ func orNone(s string) string {
 	return s
 }
 
-// pairedP is the two-sided p-value of a paired bootstrap between two reports on the same rows, as
-// sacreBLEU and Moses compute it, in double precision.
+// pairedP is the p-value of a paired bootstrap between two reports on the same rows, the very one that
+// sacreBLEU gives; for identical statistics it is 1.
 func pairedP(candidate, baseline Evidence, slice, name, baseName string) (float64, error) {
 	a, err := candidate.rows()
 	if err != nil {
@@ -462,53 +462,30 @@ func pairedP(candidate, baseline Evidence, slice, name, baseName string) (float6
 	if err != nil {
 		return 0, err
 	}
-	return bootstrapP(metric, x, y, DefaultBootstrap())
-}
-
-// bootstrapP draws the same rows for both sides and asks how often their difference strays from its
-// mean by more than the real difference.
-func bootstrapP(m *Metric, x, y [][]float64, boot Bootstrap) (float64, error) {
-	if m.score == nil {
-		return 0, fmt.Errorf("metric %s has no paired test", m.Name)
+	if metric.score == nil {
+		return 0, fmt.Errorf("metric %s has no paired test", metric.Name)
 	}
-	width := len(m.columns)
-	sums := func(rows [][]float64, pick func(int) int) float64 {
-		sum := make([]float64, width)
-		for i := range rows {
-			for k, v := range rows[pick(i)] {
-				sum[k] += v
-			}
-		}
-		return m.score(sum, len(rows))
-	}
-	same := func(i int) int { return i }
-	real := math.Abs(sums(x, same) - sums(y, same))
-	if real == 0 {
+	boot := DefaultBootstrap()
+	r := significance.Bootstrap(metric.significance(len(x)), y, []significance.Stats{x}, boot.Samples, boot.Seed)[1]
+	if r.Same {
 		return 1, nil
 	}
-	diffs := make([]float64, boot.Samples)
-	mean := 0.0
-	for s := range diffs {
-		rng := rand.New(rand.NewPCG(boot.Seed, uint64(s)))
-		drawn := make([]int, len(x))
-		for i := range drawn {
-			drawn[i] = rng.IntN(len(x))
-		}
-		pick := func(i int) int { return drawn[i] }
-		diffs[s] = math.Abs(sums(x, pick) - sums(y, pick))
-		mean += diffs[s]
-	}
-	mean /= float64(len(diffs))
-	beyond := 1
-	for _, d := range diffs {
-		if math.IsNaN(d) {
-			return 0, errors.New("a resample has no score")
-		}
-		if d-mean > real {
-			beyond++
+	return *r.P, nil
+}
+
+// significance is the metric as the paired tests take it, over n rows.
+func (m *Metric) significance(n int) significance.Metric {
+	s := significance.Metric{Score: func(sum []float64) float64 { return m.score(sum, n) }, Score32: m.paired, Single: m.single}
+	if s.Score32 == nil {
+		s.Score32 = func(sum []float32) float64 {
+			wide := make([]float64, len(sum))
+			for k, v := range sum {
+				wide[k] = float64(v)
+			}
+			return m.score(wide, n)
 		}
 	}
-	return float64(beyond) / float64(len(diffs)+1), nil
+	return s
 }
 
 // pairedRows aligns the statistics of two rows files by id.

@@ -42,6 +42,7 @@ type Metric struct {
 	score     func(sum []float64, n int) float64
 	whole     func(rows [][]float64) float64 // in place of score where statistics do not add up
 	paired    pairedScorer                   // nil: the plain score serves for resamples too
+	single    bool                           // paired computes in single precision
 }
 
 // pairedScorer scores sums in single precision, as NumPy does in the reference tool's resampling.

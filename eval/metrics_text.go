@@ -8,6 +8,7 @@ import (
 	"github.com/t5ctl/t5ctl/eval/chrf"
 	"github.com/t5ctl/t5ctl/eval/rouge"
 	"github.com/t5ctl/t5ctl/eval/signature"
+	"github.com/t5ctl/t5ctl/eval/ter"
 )
 
 // maker makes a metric of what a specification says.
@@ -16,7 +17,7 @@ type maker func(o *options) *Metric
 // metricMakers is every metric by name.
 func metricMakers() map[string]maker {
 	makers := map[string]maker{
-		"bleu": newBLEU, "chrf": newCHRF(0), "chrf++": newCHRF(2),
+		"bleu": newBLEU, "chrf": newCHRF(0), "chrf++": newCHRF(2), "ter": newTER,
 		"exact_match": newExactMatch, "sequence_accuracy": newExactMatch,
 		"wer": newWordError, "per": newEditRate("word"), "cer": newEditRate("char"),
 		"length_limit": newLengthLimit, "empty_outputs": newEmptyOutputs, "repetition": newRepetition,
@@ -102,7 +103,29 @@ func newCHRF(words int) maker {
 			},
 			score:  func(sum []float64, _ int) float64 { return c.Score(sum) },
 			paired: func(sum []float32) float64 { return float64(c.Score32(sum)) },
+			single: true,
 		}
+	}
+}
+
+func newTER(o *options) *Metric {
+	t := ter.New(ter.Options{
+		Normalized: o.flag("normalized", false), NoPunct: o.flag("no_punct", false),
+		AsianSupport: o.flag("asian_support", false), CaseSensitive: o.flag("case_sensitive", false),
+	})
+	return &Metric{
+		Label: "TER", columns: t.Columns(),
+		signature: func(refs int) string { return t.Signature(refs).String() },
+		counter: func(*worker) func([]float64, *Sample) bool {
+			c := t.NewCounter()
+			return func(dst []float64, s *Sample) bool {
+				c.Count(dst, s.Output, s.References)
+				return true
+			}
+		},
+		score:  func(sum []float64, _ int) float64 { return t.Score(sum) },
+		paired: func(sum []float32) float64 { return float64(t.Score32(sum)) },
+		single: true,
 	}
 }
 

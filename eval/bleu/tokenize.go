@@ -5,6 +5,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/t5ctl/t5ctl/eval/mteval"
 	"github.com/t5ctl/t5ctl/eval/pytext"
 )
 
@@ -71,77 +72,17 @@ func unescape(line string) string {
 	return line
 }
 
-func digit(c byte) bool { return '0' <= c && c <= '9' }
-
-func stop(c byte) bool { return c == '.' || c == ',' }
-
-// punctuation is the class [{-~[-` -&(-+:-@/]: ASCII punctuation but for ' , - . and with the space.
-func punctuation(c byte) bool {
-	return (c >= '{' && c <= '~') || (c >= '[' && c <= '`') || (c >= ' ' && c <= '&') ||
-		(c >= '(' && c <= '+') || (c >= ':' && c <= '@') || c == '/'
-}
-
 // pass rewrites the line in t.a.
 func (t *tokenizer) pass(rewrite func(out, in []byte) []byte) {
 	t.a, t.b = rewrite(t.b[:0], t.a), t.a
 }
 
-// western applies the four substitutions of 13a, one after the other. Bytes will do: every class
-// either is ASCII or holds all else, and a rune's bytes stay together.
+// western applies the four substitutions of 13a, one after the other.
 func (t *tokenizer) western() {
-	t.pass(splitPunctuation)
-	t.pass(splitStopAfterOther)
-	t.pass(splitStopBeforeOther)
-	t.pass(splitDashAfterDigit)
-}
-
-// splitPunctuation is ([{-~[-` -&(-+:-@/]) → " \1 ".
-func splitPunctuation(out, in []byte) []byte {
-	for _, c := range in {
-		if punctuation(c) {
-			out = append(out, ' ', c, ' ')
-		} else {
-			out = append(out, c)
-		}
-	}
-	return out
-}
-
-// splitStopAfterOther is ([^0-9])([.,]) → "\1 \2 ".
-func splitStopAfterOther(out, in []byte) []byte {
-	for i := 0; i < len(in); i++ {
-		out = append(out, in[i])
-		if i+1 < len(in) && stop(in[i+1]) && !digit(in[i]) {
-			out = append(out, ' ', in[i+1], ' ')
-			i++
-		}
-	}
-	return out
-}
-
-// splitStopBeforeOther is ([.,])([^0-9]) → " \1 \2".
-func splitStopBeforeOther(out, in []byte) []byte {
-	for i := 0; i < len(in); i++ {
-		if i+1 < len(in) && stop(in[i]) && !digit(in[i+1]) {
-			out = append(out, ' ', in[i], ' ', in[i+1])
-			i++
-		} else {
-			out = append(out, in[i])
-		}
-	}
-	return out
-}
-
-// splitDashAfterDigit is ([0-9])(-) → "\1 \2 ".
-func splitDashAfterDigit(out, in []byte) []byte {
-	for i := 0; i < len(in); i++ {
-		out = append(out, in[i])
-		if i+1 < len(in) && in[i+1] == '-' && digit(in[i]) {
-			out = append(out, ' ', '-', ' ')
-			i++
-		}
-	}
-	return out
+	t.pass(mteval.SplitPunctuation)
+	t.pass(mteval.SplitStopAfterOther)
+	t.pass(mteval.SplitStopBeforeOther)
+	t.pass(mteval.SplitDashAfterDigit)
 }
 
 // international splits at punctuation not beside a number, and at every symbol (mteval-v14).

@@ -210,8 +210,8 @@ func figureLines(body []byte, list []report) []string {
 	var b builder
 	b.evaluation(list)
 	b.privacy(list)
-	want := strings.Split(strings.TrimSpace(b.String()), "\n")
-	got := strings.Split(strings.TrimSpace(string(section)), "\n")
+	want := strings.Split(tidy(b.String()), "\n")
+	got := strings.Split(tidy(string(section)), "\n")
 	for i := range max(len(want), len(got)) {
 		var w, g string
 		if i < len(want) {

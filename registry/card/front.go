@@ -63,7 +63,7 @@ type value struct {
 type args struct {
 	Low   *number `yaml:"ci_low,omitempty"`
 	High  *number `yaml:"ci_high,omitempty"`
-	N     int     `yaml:"n,omitempty"`
+	Rows  int     `yaml:"rows,omitempty"`
 	Slice text    `yaml:"slice,omitempty"`
 }
 
@@ -210,7 +210,7 @@ func valuesOf(r report) []value {
 		if !m.defined() {
 			continue
 		}
-		v := value{Type: text(m.Name), Value: number(*m.Score), Name: text(m.title()), Config: text(m.Signature), Args: &args{N: m.N, Slice: text(m.Slice)}}
+		v := value{Type: text(m.Name), Value: number(*m.Score), Name: text(m.title()), Config: text(m.Signature), Args: &args{Rows: m.N, Slice: text(m.Slice)}}
 		if m.CI != nil {
 			low, high := number(m.CI[0]), number(m.CI[1])
 			v.Args.Low, v.Args.High = &low, &high

@@ -34,12 +34,10 @@ func Markdown(f Facts) ([]byte, error) {
 	b.data(f)
 	b.section("Training procedure")
 	b.facts(f.Training, "Nothing is recorded.")
-	b.line("%s", beginFigures)
-	b.line("%s", "")
+	b.text(beginFigures)
 	b.evaluation(list)
 	b.privacy(list)
-	b.line("%s", endFigures)
-	b.line("%s", "")
+	b.text(endFigures)
 	b.canaries(f)
 	b.section("Limitations")
 	b.text(cmp.Or(f.Limitations, defaultLimits))
@@ -48,7 +46,15 @@ func Markdown(f Facts) ([]byte, error) {
 	b.verify(f)
 	b.changes(f)
 	b.text(f.Notes)
-	return append(head, []byte("\n"+strings.TrimRight(b.String(), "\n")+"\n")...), nil
+	return append(head, []byte("\n"+tidy(b.String())+"\n")...), nil
+}
+
+// tidy leaves one empty line where several follow each other, and none at the ends.
+func tidy(s string) string {
+	for strings.Contains(s, "\n\n\n") {
+		s = strings.ReplaceAll(s, "\n\n\n", "\n\n")
+	}
+	return strings.Trim(s, "\n")
 }
 
 const (

@@ -44,7 +44,7 @@ func parseYAML(data []byte) (doc *ast.File, err error) {
 			err = fmt.Errorf("the front matter cannot be read: %v", r)
 		}
 	}()
-	return parser.ParseBytes(data, 0)
+	return parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
 }
 
 // decode reads the front matter into a value.

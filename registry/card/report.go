@@ -135,6 +135,9 @@ func figure(m metric) string {
 	if !m.defined() {
 		return "–"
 	}
+	if *m.Score != 0 && math.Abs(*m.Score) < 0.005 {
+		return strconv.FormatFloat(*m.Score, 'g', 3, 64)
+	}
 	return strconv.FormatFloat(*m.Score, 'f', 2, 64)
 }
 

@@ -59,7 +59,7 @@ func work(job []string) int {
 	case "busy": // FOLDER FOLDER: until killed
 		for i := 0; ; i++ {
 			_, _ = os.Stdout.WriteString(".")
-			err = errors.Join(err, pushFolder(r, args[i%2]), promoteRef(r, fmt.Sprintf("m@v%d", i%2+1), fmt.Sprintf("c%d", i), ""))
+			err = errors.Join(err, pushFolder(r, args[i%2]), promoteRef(r, fmt.Sprintf("m@v%d", i%2+1), fmt.Sprintf("c%d-%d", os.Getpid(), i), ""))
 			if err != nil {
 				break
 			}

@@ -92,8 +92,8 @@ func (r Recipe) Validate() error {
 	default:
 		bad("version: %d is not known; this t5ctl reads version %d", r.Version, Version)
 	}
-	if !regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`).MatchString(r.Name) {
-		bad("name: %q must be 1 to 64 small letters, digits, dots, dashes or underscores", r.Name)
+	if err := CheckName(r.Name); err != nil {
+		bad("name: %w", err)
 	}
 	errs = append(errs, r.validateModel()...)
 	errs = append(errs, r.Data.Validate(), within("train", r.Train.Validate()),
@@ -103,6 +103,14 @@ func (r Recipe) Validate() error {
 		errs = append(errs, within("gates", eval.Gates{Version: 1, Gates: r.Gates}.Validate()))
 	}
 	return errors.Join(errs...)
+}
+
+// CheckName says what is wrong with a name of a recipe, which also names runs and models.
+func CheckName(name string) error {
+	if !regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`).MatchString(name) {
+		return fmt.Errorf("%q must be 1 to 64 small letters, digits, dots, dashes or underscores", name)
+	}
+	return nil
 }
 
 // validateModel checks where the weights come from and whether that fits the method.

@@ -46,6 +46,7 @@ func commands() []entry {
 		{groupTrain, newRecipeCommand},
 		{groupEvaluate, newEvalCommand},
 		{groupEvaluate, newExposureCommand},
+		{groupData, newDataCommand},
 		{groupData, newTokenizerCommand},
 		{groupRegistry, newPushCommand},
 		{groupRegistry, newPullCommand},
@@ -55,8 +56,10 @@ func commands() []entry {
 		{groupRegistry, newVerifyCommand},
 		{groupRegistry, newRegistryCommand},
 		{groupRegistry, newCardCommand},
+		{groupTrain, newInitCommand},
 		{groupTrain, newRunsCommand},
 		{groupDesk, newBackendCommand},
+		{groupDesk, newBenchCommand},
 		{groupDesk, newVersionCommand},
 		{groupDesk, newCompletionCommand},
 	}

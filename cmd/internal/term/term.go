@@ -6,7 +6,9 @@
 package term
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -34,8 +36,9 @@ type Terminal struct {
 	json     bool
 	quiet    bool
 
-	mu  sync.Mutex // guards bar and keeps lines whole
-	bar *Progress  // the bar that stands on the last line, nil where there is none
+	mu    sync.Mutex    // guards what follows and keeps lines whole
+	bar   *Progress     // the bar that stands on the last line, nil where there is none
+	lines *bufio.Reader // over in, once a question was asked
 }
 
 // stream remembers the first failed write, so that a full disk behind > is not lost.
@@ -241,4 +244,24 @@ func (t *Terminal) Good(s string) string {
 // Bad renders a verdict that did not pass.
 func (t *Terminal) Bad(s string) string {
 	return t.outStyle().Bold(true).Foreground(lipgloss.Color("1")).Render(s)
+}
+
+// Ask puts a question on the second stream and reads a line; an empty one takes the default. It
+// is for terminals: ask InIsTerminal first.
+func (t *Terminal) Ask(question, byDefault string) (string, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.clearBar()
+	_, _ = fmt.Fprintf(t.err, "%s [%s]: ", Clean(question), Clean(byDefault)) // nowhere left to tell
+	if t.lines == nil {
+		t.lines = bufio.NewReader(t.in)
+	}
+	line, err := t.lines.ReadString('\n')
+	if err != nil && (!errors.Is(err, io.EOF) || line == "") {
+		return "", fmt.Errorf("reading the answer: %w", err)
+	}
+	if line = strings.TrimSpace(line); line != "" {
+		return line, nil
+	}
+	return byDefault, nil
 }

@@ -37,7 +37,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/t5ctl
-	go build -o bin/t5ctl ./cmd/t5ctl
+	go build -buildvcs=auto -o bin/t5ctl ./cmd/t5ctl
 
 .PHONY: plugin
 plugin: build ## install the XLA plugin for the CPU

@@ -260,12 +260,13 @@ func (c counts) lengths(limit int) Lengths {
 		}
 	}
 	width := niceWidth(l.Max)
-	for from := 1; from <= l.Max; from += width {
+	lowest := max(0, order[0]-1) / width
+	for from := lowest*width + 1; from <= l.Max; from += width {
 		l.Histogram = append(l.Histogram, Bin{From: from, To: from + width - 1})
 	}
 	for _, n := range order {
 		if n > 0 {
-			l.Histogram[(n-1)/width].Rows += c[n]
+			l.Histogram[(n-1)/width-lowest].Rows += c[n]
 		}
 	}
 	return l

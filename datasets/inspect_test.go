@@ -24,7 +24,7 @@ func TestInspect(t *testing.T) {
 	if got.Stats.Rows != 2 || got.Stats.TruncatedInputs != 1 || got.Stats.Skipped != 1 || len(got.Skipped) != 1 || got.Input.Max != 11 || got.Target.P50 != 2 {
 		t.Errorf("got %+v", got)
 	}
-	if want := []datasets.Bin{{From: 1, To: 1}, {From: 2, To: 2, Rows: 1}, {From: 3, To: 3}, {From: 4, To: 4, Rows: 1}}; !slices.Equal(got.Target.Histogram, want) {
+	if want := []datasets.Bin{{From: 2, To: 2, Rows: 1}, {From: 3, To: 3}, {From: 4, To: 4, Rows: 1}}; !slices.Equal(got.Target.Histogram, want) {
 		t.Errorf("histogram %v, want %v", got.Target.Histogram, want)
 	}
 	if len(got.Rows) != 2 {

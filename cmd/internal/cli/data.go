@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/t5ctl/t5ctl/datasets"
+)
+
+func newDataCommand(app *App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "data",
+		Short: "See what a model sees of data, and divide it",
+		Long: "Data is JSON lines, CSV, TSV or Parquet, each also as .gz or .zst. Columns are found by\n" +
+			"their names, input and target unless a recipe or a flag names others.",
+	}
+	cmd.AddCommand(newDataInspectCommand(app), newDataSplitCommand(app))
+	return cmd
+}
+
+// dataRules maps the failures of data files to exit codes.
+func dataRules() []rule {
+	return []rule{
+		as(exitUsage, saying[*datasets.RowError]("mend the row; where a recipe reads the data, data.on_bad_row: skip leaves such rows out")),
+		as(exitUsage, func(e *datasets.ColumnError) string { return didYouMean(e.Nearest) }),
+		as[*datasets.EmptyError](exitUsage, nil),
+		as[*datasets.FormatError](exitUsage, nil),
+		as[*datasets.FieldError](exitUsage, nil),
+		as(exitUsage, saying[*datasets.TooLongError]("lower data.max_input or data.max_target, or give larger data.buckets")),
+		as(exitUsage, saying[*datasets.ShareError]("give a larger share, or more rows")),
+	}
+}
+
+// bindOnBadRow adds --on-bad-row.
+func bindOnBadRow(flags *pflag.FlagSet, policy *string) {
+	flags.StringVar(policy, "on-bad-row", datasets.Fail, "`fail|skip`: stop at a row that is no example, or leave it out and count it")
+}
+
+// checkOnBadRow refuses another word.
+func checkOnBadRow(policy string) error {
+	if policy != datasets.Fail && policy != datasets.Skip {
+		return usageErrorf("--on-bad-row is %q, not %s or %s", policy, datasets.Fail, datasets.Skip)
+	}
+	return nil
+}

@@ -57,3 +57,13 @@ func (w Weights) Network(in []*Node) (*t5.Network, []*Node) {
 	w.Adapter.Attach(net, in)
 	return net, in[len(w.Update):]
 }
+
+// In gives the same weights with the matrix products in bf16, or in fp32 for any other name. The
+// weights stay float32 on the device.
+func (w Weights) In(precision string) Weights {
+	w.Compute = dtypes.Float32
+	if precision == "bf16" {
+		w.Compute = dtypes.BFloat16
+	}
+	return w
+}

@@ -32,7 +32,8 @@ type generateOptions struct {
 }
 
 func (o *generateOptions) bind(flags *pflag.FlagSet) {
-	d := decode.DefaultOptions()
+	o.decoding = decode.DefaultOptions()
+	d := o.decoding
 	flags.StringVarP(&o.model, "model", "m", "", "`model`: a folder, a run, name@vN or name@channel")
 	flags.StringVar(&o.adapter, "adapter", "", "`adapter` on top of it: a PEFT folder or a run")
 	flags.StringVarP(&o.input, "input", "i", "", "`file` of rows (.jsonl, .csv, .tsv, .parquet, each also .gz or .zst)")

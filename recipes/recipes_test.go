@@ -77,9 +77,8 @@ func TestLoadModel(t *testing.T) {
 
 func TestProblems(t *testing.T) {
 	tests := map[string]struct {
-		text      string
-		overrides []recipes.Override
-		want      []string // FILE stands for the path
+		text string
+		want []string // FILE stands for the path
 	}{
 		"all at once": {
 			text: "version: 2\nnmae: x\nbase: b\ndata:\n  trian: [a]\n  max_input: -3\ntrain:\n  learning_rate: 1\n  method: lorra\n  steps: soon\n",
@@ -115,19 +114,11 @@ func TestProblems(t *testing.T) {
 				"FILE:15: gates[0]: bleu: min, max or max_drop is missing",
 			},
 		},
-		"override": {
-			text:      small,
-			overrides: []recipes.Override{{Key: "train.stepz", Value: "1", Source: "--set train.stepz"}, {Key: "data.max_input", Value: "1", Source: "--set data.max_input"}},
-			want: []string{
-				"--set train.stepz: train.stepz: unknown key (did you mean train.steps?)",
-				"--set data.max_input: data.max_input: 1 is not between 2 and 1048576",
-			},
-		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			path := write(t, tt.text)
-			_, err := recipes.Load(path, tt.overrides)
+			_, err := recipes.Load(path, nil)
 			if _, ok := errors.AsType[*strictyaml.Error](err); !ok {
 				t.Fatalf("got %v; want a *strictyaml.Error", err)
 			}
@@ -136,6 +127,18 @@ func TestProblems(t *testing.T) {
 				t.Errorf("got\n%v\nwant\n%s", err, want)
 			}
 		})
+	}
+}
+
+func TestOverrideProblems(t *testing.T) {
+	_, err := recipes.Load(write(t, small), []recipes.Override{
+		{Key: "train.stepz", Value: "1", Source: "--set train.stepz"},
+		{Key: "data.max_input", Value: "1", Source: "--set data.max_input"},
+	})
+	want := "--set train.stepz: train.stepz: unknown key (did you mean train.steps?)\n" +
+		"--set data.max_input: data.max_input: 1 is not between 2 and 1048576"
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
 }
 

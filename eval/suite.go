@@ -23,7 +23,7 @@ type Suite struct {
 	Columns Columns `yaml:"columns,omitempty"`
 	// Prefix is put before every input. Empty in a recipe: the prefix of its data.
 	Prefix string `yaml:"prefix,omitempty"`
-	// Limit is how many rows are scored at most, the first ones; 0 is all of them.
+	// Limit is how many rows are scored at most, a sample that is the same each time; 0 is all of them.
 	Limit int `yaml:"limit,omitempty"`
 	// Decoding says how the model writes.
 	Decoding Decoding `yaml:"decoding,omitempty"`
@@ -61,7 +61,7 @@ type Task struct {
 	Columns *Columns `yaml:"columns,omitempty"`
 	// Prefix is put before every input.
 	Prefix *string `yaml:"prefix,omitempty"`
-	// Limit is how many rows are scored at most, the first ones; 0 is all of them.
+	// Limit is how many rows are scored at most, a sample that is the same each time; 0 is all of them.
 	Limit *int `yaml:"limit,omitempty"`
 	// Metrics are the scores to compute, each as name:option=value,option=value.
 	Metrics []string `yaml:"metrics,omitempty"`

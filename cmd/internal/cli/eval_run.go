@@ -253,6 +253,10 @@ func taskFiles(s eval.Suite) ([][]string, error) {
 	return out, nil
 }
 
+// sampleSeed draws the rows of a limited evaluation: always the same, so that two models are
+// scored on the same rows.
+const sampleSeed = 12345
+
 // taskPairs reads the rows of every task, one task after the other.
 func taskPairs(s eval.Suite, files [][]string) iter.Seq2[eval.Pair, error] {
 	return func(yield func(eval.Pair, error) bool) {
@@ -261,16 +265,11 @@ func taskPairs(s eval.Suite, files [][]string) iter.Seq2[eval.Pair, error] {
 			rows := datasets.ReadFiles(files[i], datasets.ReadOptions{Columns: datasets.Columns{
 				Input: c.Input, Target: c.Target, References: c.References, ID: c.ID, Task: c.Task,
 			}})
-			n := 0
-			for e, err := range rows {
+			for e, err := range datasets.Sample(rows, *t.Limit, sampleSeed) {
 				if err != nil {
 					yield(eval.Pair{}, err)
 					return
 				}
-				if *t.Limit > 0 && n == *t.Limit {
-					break
-				}
-				n++
 				id := e.ID
 				if id == "" {
 					id = strconv.FormatInt(e.Row, 10)

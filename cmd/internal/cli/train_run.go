@@ -303,7 +303,7 @@ func (e *evaluator) Evaluate(ctx context.Context, w decode.Weights) (map[string]
 // HigherIsBetter is a trainer.Evaluator's.
 func (e *evaluator) HigherIsBetter(metric string) bool { return e.better[metric] }
 
-// pairs reads the validation split's rows, at most limit of them.
+// pairs reads the validation split's rows, a sample of limit of them.
 func (e *evaluator) pairs(limit int) iter.Seq2[eval.Pair, error] {
 	source := e.training.recipe.Data
 	return func(yield func(eval.Pair, error) bool) {
@@ -312,12 +312,8 @@ func (e *evaluator) pairs(limit int) iter.Seq2[eval.Pair, error] {
 			yield(eval.Pair{}, err)
 			return
 		}
-		n := 0
-		for example, err := range datasets.ReadFiles(files, datasets.ReadOptions{Columns: source.Columns, OnBadRow: source.OnBadRow}) {
-			if limit > 0 && n == limit {
-				return
-			}
-			n++
+		rows := datasets.ReadFiles(files, datasets.ReadOptions{Columns: source.Columns, OnBadRow: source.OnBadRow})
+		for example, err := range datasets.Sample(rows, limit, sampleSeed) {
 			pair := eval.Pair{ID: example.ID, Task: "", Input: source.Prefix + example.Input, Target: example.Target, References: example.References}
 			if !yield(pair, err) || err != nil {
 				return

@@ -66,8 +66,9 @@ station 'evaluate the tuned model' bin/t5ctl eval run "$recipe" --model "$work/r
 station 'exposure' bin/t5ctl exposure run "$work/planted.jsonl.gz" --model "$work/run" --output "$work/run/reports"
 station 'gate' bin/t5ctl eval gate --report "$work/run/reports/test.json" --report "$work/run/reports/exposure.json" \
     --baseline "$work/base/base.json" --gates scripts/demo-gates.yaml --output "$work/run/reports/gate.json"
+station 'push the base' bin/t5ctl push "$base" g2p-base --report "$work/base/base.json" --license apache-2.0 --language en
 # --allow-canaries: the canaries were planted on purpose, and the version stays marked.
-station 'push' bin/t5ctl push "$work/run" g2p-stress --license bsd-2-clause --language en \
+station 'push' bin/t5ctl push "$work/run" g2p-stress --license apache-2.0 --language en \
     --allow-canaries --reason 'canaries were planted on purpose, to measure exposure'
 station 'promote' bin/t5ctl promote g2p-stress@v1 --to production --expect none --reason 'gates passed'
 station 'verify' bin/t5ctl verify g2p-stress@production

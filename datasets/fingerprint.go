@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
-	"iter"
 
 	"github.com/t5ctl/t5ctl/internal/digest"
 )
@@ -48,15 +47,3 @@ func (f *Fingerprinter) Rows() int64 { return f.rows }
 
 // Sum is the fingerprint of the rows so far, in the form of a digest.
 func (f *Fingerprinter) Sum() string { return digest.Sum(f.hash) }
-
-// Fingerprint reads all rows and gives their fingerprint and their number.
-func Fingerprint(rows iter.Seq2[Example, error]) (fingerprint string, n int64, err error) {
-	f := NewFingerprinter()
-	for example, err := range rows {
-		if err != nil {
-			return "", f.rows, err
-		}
-		f.Add(example)
-	}
-	return f.Sum(), f.rows, nil
-}

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,12 @@ import (
 
 	"github.com/t5ctl/t5ctl/datasets"
 )
+
+// read reads data as a file of that name.
+func read(t *testing.T, name string, data []byte, o datasets.ReadOptions) iter.Seq2[datasets.Example, error] {
+	t.Helper()
+	return datasets.Read(write(t, name, string(data)), o)
+}
 
 // sound fails if a reader let through what no example may hold.
 func sound(t *testing.T, rows []datasets.Example) {
@@ -54,7 +61,7 @@ func FuzzJSONL(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		o := datasets.ReadOptions{MaxRowBytes: 4096, OnBadRow: datasets.Skip, Raw: true}
-		rows, err := collect(datasets.ReadFrom(bytes.NewReader(data), "f.jsonl", o))
+		rows, err := collect(read(t, "f.jsonl", data, o))
 		domain(t, err)
 		sound(t, rows)
 		for _, e := range rows {
@@ -77,7 +84,7 @@ func FuzzCSV(f *testing.F) {
 	f.Add([]byte(twoCSV))
 	f.Add([]byte("input,target\n\"a\nb\",\"\"\"\"\n\nc\n\"x"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		rows, err := collect(datasets.ReadFrom(bytes.NewReader(data), "f.csv", datasets.ReadOptions{MaxRowBytes: 4096}))
+		rows, err := collect(read(t, "f.csv", data, datasets.ReadOptions{MaxRowBytes: 4096}))
 		domain(t, err)
 		sound(t, rows)
 		if err != nil {
@@ -93,7 +100,7 @@ func FuzzCSV(f *testing.F) {
 func FuzzTSV(f *testing.F) {
 	f.Add([]byte("input\ttarget\na\tb\r\n\n\"q\tx\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		rows, err := collect(datasets.ReadFrom(bytes.NewReader(data), "f.tsv", datasets.ReadOptions{MaxRowBytes: 4096, OnBadRow: datasets.Skip}))
+		rows, err := collect(read(t, "f.tsv", data, datasets.ReadOptions{MaxRowBytes: 4096, OnBadRow: datasets.Skip}))
 		domain(t, err)
 		sound(t, rows)
 	})
@@ -132,7 +139,7 @@ func FuzzPacked(f *testing.F) {
 		if gz {
 			name = "f.jsonl.gz"
 		}
-		rows, err := collect(datasets.ReadFrom(bytes.NewReader(data), name, datasets.ReadOptions{MaxRowBytes: 4096}))
+		rows, err := collect(read(t, name, data, datasets.ReadOptions{MaxRowBytes: 4096}))
 		domain(t, err)
 		sound(t, rows)
 	})

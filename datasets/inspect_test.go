@@ -1,6 +1,7 @@
 package datasets_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -37,9 +38,8 @@ func TestInspect(t *testing.T) {
 	if second := got.Rows[1]; second.ID != "r2" || second.Target.Decoded != "b</s>" || second.Target.Cut != "" {
 		t.Errorf("row 2: %+v", second)
 	}
-	fingerprint, n, err := datasets.Fingerprint(datasets.Read(path, datasets.ReadOptions{OnBadRow: datasets.Skip}))
-	if err != nil || n != 2 || fingerprint != got.Fingerprint {
-		t.Errorf("fingerprint %s of %d rows, %v; want %s", fingerprint, n, err, got.Fingerprint)
+	if want := rowsPrint(t, path, datasets.ReadOptions{OnBadRow: datasets.Skip}); want != got.Fingerprint {
+		t.Errorf("fingerprint %s, want %s", got.Fingerprint, want)
 	}
 }
 
@@ -63,14 +63,27 @@ func TestInspectObjectives(t *testing.T) {
 	}
 }
 
+// rowsPrint is the fingerprint of the rows of a file.
+func rowsPrint(t *testing.T, path string, o datasets.ReadOptions) string {
+	t.Helper()
+	f := datasets.NewFingerprinter()
+	rows, err := collect(datasets.Read(path, o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range rows {
+		f.Add(e)
+	}
+	if f.Rows() != int64(len(rows)) {
+		t.Errorf("%d rows were counted of %d", f.Rows(), len(rows))
+	}
+	return f.Sum()
+}
+
 // The fingerprint sees texts and their order, not how they are stored.
 func TestFingerprint(t *testing.T) {
 	of := func(name, content string) string {
-		sum, _, err := datasets.Fingerprint(datasets.Read(write(t, name, content), datasets.ReadOptions{}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return sum
+		return rowsPrint(t, write(t, name, content), datasets.ReadOptions{})
 	}
 	a := `{"input":"a","target":"b"}` + "\n" + `{"input":"c","target":"d","references":["d","e"]}`
 	base := of("d.jsonl", a)
@@ -127,19 +140,17 @@ func TestManifest(t *testing.T) {
 		if err := m.Write(file); err != nil {
 			t.Fatal(err)
 		}
-		got, err := datasets.ReadManifest(file)
-		if err != nil || got.Planted() != tt.planted || len(got.Splits) != 2 {
+		var got datasets.Manifest
+		data, err := os.ReadFile(file)
+		if err == nil {
+			err = json.Unmarshal(data, &got)
+		}
+		if err != nil || got.Schema != datasets.ManifestSchema || got.Planted() != tt.planted || len(got.Splits) != 2 {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 		record, ok := got.Split(datasets.Validation)
 		if !ok || record.Rows != 1 || record.Files[0].Path != plain || record.InputTokens != 2 {
 			t.Errorf("%s: %+v", name, record)
-		}
-	}
-	for _, content := range []string{"{", `{"schema":"t5ctl.data/9"}`, `{"schema":"t5ctl.data/1","extra":1}`} {
-		_, err := datasets.ReadManifest(write(t, "data.json", content))
-		if _, ok := errors.AsType[*datasets.FormatError](err); !ok {
-			t.Errorf("%s: %v", content, err)
 		}
 	}
 }

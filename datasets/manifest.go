@@ -1,12 +1,10 @@
 package datasets
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
@@ -123,22 +121,4 @@ func (m Manifest) Write(path string) error {
 		return err
 	}
 	return atomicfile.WriteBytes(path, append(data, '\n'))
-}
-
-// ReadManifest reads what Write wrote.
-func ReadManifest(path string) (Manifest, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return Manifest{}, err
-	}
-	var m Manifest
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&m); err != nil {
-		return Manifest{}, &FormatError{Path: path, Reason: "is not a data manifest: " + err.Error()}
-	}
-	if m.Schema != ManifestSchema {
-		return Manifest{}, &FormatError{Path: path, Reason: fmt.Sprintf("has schema %q, not %q", m.Schema, ManifestSchema)}
-	}
-	return m, nil
 }

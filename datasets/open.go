@@ -201,8 +201,9 @@ func newRows(f format, file *opened, path string, o ReadOptions) (rowReader, err
 		return newCSV(in, path, o)
 	case formatTSV:
 		return newTSV(in, path, o)
+	default:
+		return newJSONL(in, path, o), nil
 	}
-	return newJSONL(in, path, o), nil
 }
 
 // checkHead drops a byte order mark and refuses what is plainly not text in UTF-8.

@@ -47,9 +47,8 @@ func ReadFiles(paths []string, o ReadOptions) iter.Seq2[Example, error] {
 	return func(yield func(Example, error) bool) {
 		row := int64(0)
 		for _, path := range paths {
-			more := true
 			for example, err := range readFile(path, o, &row) {
-				if more = yield(example, err); !more || err != nil {
+				if !yield(example, err) || err != nil {
 					return
 				}
 			}
@@ -80,34 +79,6 @@ func readFile(path string, o ReadOptions, row *int64) iter.Seq2[Example, error] 
 		}
 		if err != nil && !errors.Is(err, errStopped) {
 			yield(Example{}, file.explain(path, err))
-		}
-	}
-}
-
-// ReadFrom reads rows from a stream, such as standard input; name stands for it in errors and
-// says by its ending what it holds, as a path does.
-func ReadFrom(r io.Reader, name string, o ReadOptions) iter.Seq2[Example, error] {
-	return func(yield func(Example, error) bool) {
-		format, packing, err := formatOf(name)
-		if err == nil && format == formatParquet {
-			err = &FormatError{Path: name, Reason: "Parquet cannot be read from a stream"}
-		}
-		if err != nil {
-			yield(Example{}, err)
-			return
-		}
-		file, err := unpack(io.NopCloser(r), packing)
-		if err != nil {
-			yield(Example{}, (&opened{packing: packing}).explain(name, err))
-			return
-		}
-		defer file.Close() //nolint:errcheck // the stream stays open
-		rows, err := newRows(format, file, name, o)
-		if err == nil {
-			err = o.drain(name, rows, new(int64), yield)
-		}
-		if err != nil && !errors.Is(err, errStopped) {
-			yield(Example{}, file.explain(name, err))
 		}
 	}
 }

@@ -328,9 +328,9 @@ func TestReadFiles(t *testing.T) {
 	if err != nil || len(rows) != 3 || rows[2].Row != 2 || rows[2].Line != 2 || rows[1].Line != 2 {
 		t.Errorf("got %+v, %v", rows, err)
 	}
-	for example, err := range datasets.ReadFrom(strings.NewReader(good+good), "stdin.jsonl", datasets.ReadOptions{}) {
+	for example, err := range datasets.Read(a, datasets.ReadOptions{}) {
 		if err != nil || example.Input != "a" {
-			t.Errorf("from a stream: %+v, %v", example, err)
+			t.Errorf("%+v, %v", example, err)
 		}
 		break // stopping early is no error
 	}
@@ -350,11 +350,14 @@ func TestLongLines(t *testing.T) {
 
 func BenchmarkReadJSONL(b *testing.B) {
 	row := `{"input": "And the house that I am building \"is\" great, for greater is our God than all gods;", "target": "And the house which I am building is to be great, for our God is greater than all gods.", "id": "2CH.2.5"}` + "\n"
-	data := []byte(strings.Repeat(row, 20000))
-	b.SetBytes(int64(len(data)))
+	path := filepath.Join(b.TempDir(), "d.jsonl")
+	if err := os.WriteFile(path, []byte(strings.Repeat(row, 20000)), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(20000 * len(row)))
 	for b.Loop() {
 		n := 0
-		for _, err := range datasets.ReadFrom(bytes.NewReader(data), "d.jsonl", datasets.ReadOptions{}) {
+		for _, err := range datasets.Read(path, datasets.ReadOptions{}) {
 			if err != nil {
 				b.Fatal(err)
 			}

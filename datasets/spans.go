@@ -41,12 +41,8 @@ func spanCounts(n int, density, meanSpan float64) (noise, spans int) {
 	return noise, min(max(spans, 1), n-noise)
 }
 
-// SpanMask draws which of n tokens are masked: spans of text and of noise take turns, text
+// spanMask draws which of n tokens are masked: spans of text and of noise take turns, text
 // first, and all ways to divide the counts into spans are equally likely.
-func SpanMask(n int, density, meanSpan float64, seed uint64) []bool {
-	return spanMask(n, density, meanSpan, newRandom(forNoise, seed))
-}
-
 func spanMask(n int, density, meanSpan float64, r *random) []bool {
 	noise, spans := spanCounts(n, density, meanSpan)
 	noiseLengths := segments(noise, spans, r)

@@ -72,7 +72,7 @@ func convert(from, to, stem string, metadata map[string]string, dtype safetensor
 		}
 		list = append(list, t)
 	}
-	return safetensors.Write(filepath.Join(to, stem+".safetensors"), metadata, list)
+	return safetensors.WriteFolder(to, stem, metadata, list, safetensors.ShardBytes)
 }
 
 // writeGeneration writes the settings that transformers' generate reads.
@@ -127,7 +127,7 @@ func Merge(dir, base, adapter string) error {
 		if err != nil {
 			return err
 		}
-		if err := safetensors.Write(filepath.Join(dir, "model.safetensors"), metadata, merged); err != nil {
+		if err := safetensors.WriteFolder(dir, "model", metadata, merged, safetensors.ShardBytes); err != nil {
 			return err
 		}
 		if err := atomicfile.WriteBytes(filepath.Join(dir, "config.json"), checkpoint.JSON); err != nil {

@@ -98,18 +98,6 @@ func (t Tensor) Int64s() ([]int64, error) {
 	return out, nil
 }
 
-// FromInt64s makes a tensor of dtype I64.
-func FromInt64s(name string, shape []int, values []int64) (Tensor, error) {
-	t := Tensor{Name: name, DType: I64, Shape: slices.Clone(shape)}
-	if t.Len() != len(values) {
-		return Tensor{}, fmt.Errorf("tensor %q has %d values, but shape %v takes %d", name, len(values), shape, t.Len())
-	}
-	for _, v := range values {
-		t.Data = binary.LittleEndian.AppendUint64(t.Data, uint64(v))
-	}
-	return t, nil
-}
-
 // toBrain rounds to nearest even. A NaN stays one: rounding its bits could make it an infinity.
 func toBrain(v float32) uint16 {
 	bits := math.Float32bits(v)

@@ -119,6 +119,9 @@ func (f *File) join(shard *File, shardName string, idx index) error {
 	return nil
 }
 
+// ShardBytes is the size at which models are divided into shards, 5 GB as in transformers.
+const ShardBytes = 5_000_000_000
+
 // WriteFolder writes the weights of a model folder: one file, or shards of at most shardBytes
 // of tensors each and their index if there is more (a tensor is never divided; 0 means no
 // limit). Each file is atomic, and the index comes last.

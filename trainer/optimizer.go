@@ -97,6 +97,19 @@ func (o Optimizer) moments(dims []int) []moment {
 	return []moment{{"exp_avg_sq_row", dims[:last]}, {"exp_avg_sq_col", []int{dims[last]}}}
 }
 
+// StateSize is how many numbers are kept for a parameter of that shape.
+func (o Optimizer) StateSize(dims []int) int {
+	total := 0
+	for _, m := range o.moments(dims) {
+		n := 1
+		for _, d := range m.dims {
+			n *= d
+		}
+		total += n
+	}
+	return total
+}
+
 // update is one step of one parameter. It gives the new parameter and its new state.
 func (o Optimizer) update(p, grad *Node, state []*Node, n func(slot int) *Node, decay bool) (*Node, []*Node) {
 	weightDecay := 0.0

@@ -57,6 +57,7 @@ func commands() []entry {
 		{groupRegistry, newRegistryCommand},
 		{groupRegistry, newCardCommand},
 		{groupTrain, newInitCommand},
+		{groupTrain, newPlanCommand},
 		{groupTrain, newRunsCommand},
 		{groupDesk, newBackendCommand},
 		{groupDesk, newBenchCommand},

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -219,7 +218,7 @@ func (d *runDetails) print(t *term.Terminal) {
 	add("t5ctl", strings.TrimSpace(d.Tool.Version+" "+d.Tool.Commit))
 	add("started", when(d.Started))
 	if d.Seconds > 0 {
-		add("took", term.Duration(time.Duration(d.Seconds*float64(time.Second))))
+		add("took", span(d.Seconds))
 	}
 	for _, path := range d.Reports {
 		add("report", path)

@@ -70,6 +70,25 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+func TestLabelMetrics(t *testing.T) {
+	outputs, refs := []string{"yes", "no", "yes ", "maybe"}, [][]string{{"yes"}, {"no"}, {"no"}, {"yes"}}
+	for spec, want := range map[string]float64{"accuracy": 50, "f1:labels=no|yes": 50, "squad_em": 50} {
+		if r := score(t, []string{spec}, outputs, refs...)[0]; float64(r.Score) != want || r.Verdict != eval.VerdictOK {
+			t.Errorf("%s: %+v; want %v", spec, r, want)
+		}
+	}
+	numbers := score(t, []string{"pearson", "spearman"}, []string{"1", "2.0", "30"}, []string{"1"}, []string{"2"}, []string{"3"})
+	if !evaltest.Near(float64(numbers[1].Score), 100, 1e-12) || numbers[0].Score >= 99 {
+		t.Errorf("%+v", numbers)
+	}
+	if r := score(t, []string{"pearson"}, []string{"2", "2"}, []string{"1"}, []string{"2"})[0]; r.Verdict != eval.VerdictUndefined {
+		t.Errorf("a constant has no correlation: %+v", r)
+	}
+	if r := score(t, []string{"mcc:labels=a|b"}, outputs, refs...)[0]; r.Verdict != eval.VerdictUndefined {
+		t.Errorf("targets that are no labels: %+v", r)
+	}
+}
+
 func TestParseMetricRefuses(t *testing.T) {
 	var unknown *eval.UnknownMetricError
 	if _, err := eval.ParseMetric("blue"); !errors.As(err, &unknown) || unknown.Nearest != "bleu" {
@@ -81,7 +100,7 @@ func TestParseMetricRefuses(t *testing.T) {
 	}
 	var value *eval.OptionValueError
 	for _, spec := range []string{"bleu:tokenize=mecab", "bleu:smooth=laplace", "chrf:beta=x", "chrf:beta=0", "rouge1:stem=maybe",
-		"bleu:lowercase=1,lowercase=0", "bleu:smooth=exp,smooth_method=exp", "rouge1:part=g", "repetition:n=0"} {
+		"bleu:lowercase=1,lowercase=0", "bleu:smooth=exp,smooth_method=exp", "rouge1:part=g", "repetition:n=0", "mcc", "f1:labels=one"} {
 		if _, err := eval.ParseMetric(spec); !errors.As(err, &value) {
 			t.Errorf("%s: %v", spec, err)
 		}

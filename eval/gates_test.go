@@ -162,6 +162,32 @@ func TestGatesFailClosed(t *testing.T) {
 
 func lower(r *eval.Report) { r.Metrics[0].HigherIsBetter = false }
 
+// The p-values are sacreBLEU 2.6.0's.
+func TestCompare(t *testing.T) {
+	dir := t.TempDir()
+	a, b := bible(t, dir, "moses-ylt-bbe"), bible(t, dir, "seq2seq-all-all")
+	c, err := eval.Compare(t.Context(), a, b, eval.CompareOptions{Trials: 200, Margin: 1})
+	if err != nil || len(c.Metrics) != 2 {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	bleu, chrf := c.Metrics[0], c.Metrics[1]
+	if *bleu.BootstrapP != 204.0/1001 || !*bleu.NonInferior || bleu.CI[0] > 0 || bleu.CI[1] < 0 || len(bleu.Moved) != 10 {
+		t.Errorf("bleu: %+v", bleu)
+	}
+	if *chrf.BootstrapP != 1.0/1001 || *chrf.NonInferior || chrf.CI[1] > 0 || *chrf.RandomP > 0.01 {
+		t.Errorf("chrf: %+v", chrf)
+	}
+	same, err := eval.Compare(t.Context(), a, a, eval.CompareOptions{Trials: 10})
+	if err != nil || !same.Metrics[0].Identical || *same.Metrics[0].BootstrapP != 1 {
+		t.Errorf("a system and itself: %+v, %v", same, err)
+	}
+	b.Report.Data.Fingerprint = "sha256:other"
+	var mismatch *eval.MismatchError
+	if _, err := eval.Compare(t.Context(), a, b, eval.CompareOptions{}); !errors.As(err, &mismatch) {
+		t.Errorf("other data: %v", err)
+	}
+}
+
 // A rows file that was changed is not trusted.
 func TestGatesCheckRows(t *testing.T) {
 	dir := t.TempDir()

@@ -6,6 +6,8 @@ import (
 
 	"github.com/t5ctl/t5ctl/eval/bleu"
 	"github.com/t5ctl/t5ctl/eval/chrf"
+	"github.com/t5ctl/t5ctl/eval/labels"
+	"github.com/t5ctl/t5ctl/eval/qa"
 	"github.com/t5ctl/t5ctl/eval/rouge"
 	"github.com/t5ctl/t5ctl/eval/signature"
 	"github.com/t5ctl/t5ctl/eval/ter"
@@ -22,6 +24,14 @@ func metricMakers() map[string]maker {
 		"wer": newWordError, "per": newEditRate("word"), "cer": newEditRate("char"),
 		"length_limit": newLengthLimit, "empty_outputs": newEmptyOutputs, "repetition": newRepetition,
 		"output_words": newOutputWords,
+	}
+	for name, m := range map[string]maker{
+		"squad_em": newQA("SQuAD exact match", qa.Squad, true), "squad_f1": newQA("SQuAD F1", qa.Squad, false),
+		"trivia_qa_em": newQA("TriviaQA exact match", qa.TriviaQA, true), "trivia_qa_f1": newQA("TriviaQA F1", qa.TriviaQA, false),
+		"accuracy": newAccuracy, "mcc": newMCC, "f1": newF1("f1"), "macro_f1": newF1("macro_f1"), "micro_f1": newF1("micro_f1"),
+		"pearson": newCorrelation("Pearson correlation", labels.Pearson), "spearman": newCorrelation("Spearman correlation", labels.Spearman),
+	} {
+		makers[name] = m
 	}
 	for _, t := range []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "L", "Lsum"} {
 		makers["rouge"+t] = newROUGE("rouge" + t)

@@ -239,3 +239,15 @@ func digestBytes(data []byte) string {
 	sum := sha256.Sum256(data)
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
+
+// idsIn are the ids of the rows in what a report calls a slice.
+func (r *Rows) idsIn(name string) []string {
+	task, slice := r.splitSlice(name)
+	var out []string
+	for i, id := range r.ids[task] {
+		if slice == "" || r.inSlice(task, i, slice) {
+			out = append(out, id)
+		}
+	}
+	return out
+}

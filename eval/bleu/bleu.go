@@ -145,7 +145,7 @@ func (c *Counter) tokens(line string) []int32 {
 		line = pytext.Lower(line)
 	}
 	line = pytext.TrimRight(line)
-	fields := c.tok.tokens
+	var fields []string
 	if c.b.opts.Tokenize == "spm" {
 		fields = c.b.opts.Pieces(line)
 	} else {

@@ -61,15 +61,11 @@ func consonant(word string, i int) bool {
 
 // measure is Porter's m: how often a vowel is followed by a consonant.
 func measure(stem string) int {
-	m, before, cons := 0, true, true
+	m, before := 0, true
 	for i := range len(stem) {
-		switch c := stem[i]; {
-		case isVowelLetter(c):
-			cons = false
-		case c == 'y':
+		cons := !isVowelLetter(stem[i])
+		if stem[i] == 'y' {
 			cons = i == 0 || !before
-		default:
-			cons = true
 		}
 		if i > 0 && !before && cons {
 			m++

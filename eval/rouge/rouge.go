@@ -103,7 +103,6 @@ type Counter struct {
 	targets []text
 	table   []int32
 	left    []int32
-	prev    []int32
 	strings []string
 }
 

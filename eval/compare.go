@@ -1,0 +1,242 @@
+package eval
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"gonum.org/v1/gonum/stat/distuv"
+
+	"github.com/t5ctl/t5ctl/eval/significance"
+)
+
+// CompareOptions say how two evaluations are compared. Zero values are the defaults.
+type CompareOptions struct {
+	Samples int     // bootstrap resamples, 1,000
+	Trials  int     // of approximate randomization, 10,000 as in sacreBLEU
+	Seed    uint64  // 12345
+	Margin  float64 // how much worse B may be and still count as no worse
+	Moved   int     // rows to name that moved most, 10
+}
+
+// Comparison is what two evaluations of the same rows say of each other.
+type Comparison struct {
+	A, B    Judged            `json:"-"`
+	Models  [2]string         `json:"models"`
+	Data    string            `json:"data"`
+	Metrics []MetricDelta     `json:"metrics"`
+	Differ  map[string][2]any `json:"decoding_differs,omitempty"`
+}
+
+// MetricDelta compares one metric; B is better where Delta is positive.
+type MetricDelta struct {
+	Name           string     `json:"name"`
+	Label          string     `json:"label"`
+	Slice          string     `json:"slice"`
+	A              Number     `json:"a"`
+	B              Number     `json:"b"`
+	Delta          Number     `json:"delta"`       // B less A, turned so that more is better
+	CI             *[2]Number `json:"ci"`          // 95 % of the resampled Delta
+	BootstrapP     *float64   `json:"bootstrap_p"` // of sacreBLEU's paired bootstrap; 1 for identical outputs
+	RandomP        *float64   `json:"randomization_p"`
+	McNemarP       *float64   `json:"mcnemar_p,omitempty"` // exact, for metrics whose rows are right or wrong
+	Identical      bool       `json:"identical"`
+	NonInferior    *bool      `json:"non_inferior,omitempty"` // the interval lies above -margin
+	Moved          []Moved    `json:"moved,omitempty"`
+	Why            string     `json:"why_not,omitempty"` // the two cannot be compared by a test
+	HigherIsBetter bool       `json:"higher_is_better"`
+}
+
+// Moved is a row whose score differs.
+type Moved struct {
+	ID string `json:"id"`
+	A  Number `json:"a"`
+	B  Number `json:"b"`
+}
+
+// MismatchError says that two reports are about different things.
+type MismatchError struct{ What, A, B string }
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("the reports have different %s: %s and %s", e.What, e.A, e.B)
+}
+
+// Compare tests every metric that both reports have, from their rows.
+func Compare(ctx context.Context, a, b Evidence, o CompareOptions) (Comparison, error) {
+	o = o.withDefaults()
+	if x, y := a.Report.Data.Fingerprint, b.Report.Data.Fingerprint; x == "" || x != y {
+		return Comparison{}, &MismatchError{"data", orNone(x), orNone(y)}
+	}
+	rowsA, err := a.rows()
+	if err != nil {
+		return Comparison{}, err
+	}
+	rowsB, err := b.rows()
+	if err != nil {
+		return Comparison{}, err
+	}
+	c := Comparison{A: judged(a), B: judged(b), Models: [2]string{a.Report.Model, b.Report.Model}, Data: a.Report.Data.Fingerprint,
+		Metrics: []MetricDelta{}, Differ: differing(a.Report.Decoding, b.Report.Decoding)}
+	for _, r := range a.Report.Metrics {
+		found := b.Report.Find(r.Name, r.Slice)
+		if len(found) != 1 || r.Spec == "" {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return c, err
+		}
+		c.Metrics = append(c.Metrics, compareMetric(r, found[0], rowsA, rowsB, o))
+	}
+	return c, nil
+}
+
+func (o CompareOptions) withDefaults() CompareOptions {
+	if o.Samples == 0 {
+		o.Samples = 1000
+	}
+	if o.Trials == 0 {
+		o.Trials = 10000
+	}
+	if o.Seed == 0 {
+		o.Seed = DefaultBootstrap().Seed
+	}
+	if o.Moved == 0 {
+		o.Moved = 10
+	}
+	return o
+}
+
+// differing lists the settings that are not the same.
+func differing(a, b json.RawMessage) map[string][2]any {
+	var x, y map[string]any
+	_ = json.Unmarshal(a, &x) // a report without settings has none that differ
+	_ = json.Unmarshal(b, &y)
+	out := map[string][2]any{}
+	for k := range x {
+		if v, w := fmt.Sprint(x[k]), fmt.Sprint(y[k]); v != w {
+			out[k] = [2]any{x[k], y[k]}
+		}
+	}
+	for k := range y {
+		if _, ok := x[k]; !ok {
+			out[k] = [2]any{nil, y[k]}
+		}
+	}
+	return out
+}
+
+func compareMetric(a, b Result, rowsA, rowsB *Rows, o CompareOptions) MetricDelta {
+	d := MetricDelta{Name: a.Name, Label: a.Label, Slice: a.Slice, A: a.Score, B: b.Score, HigherIsBetter: a.HigherIsBetter, Delta: b.Score - a.Score}
+	if !a.HigherIsBetter {
+		d.Delta = -d.Delta
+	}
+	for what, pair := range map[string][2]string{"signature": {a.Signature, b.Signature}, "options": {a.Spec, b.Spec}} {
+		if pair[0] != pair[1] {
+			d.Why = fmt.Sprintf("%s %s and %s", what, pair[0], pair[1])
+			return d
+		}
+	}
+	m, x, y, err := pairedRows(rowsA, rowsB, a.Slice, a.Name, b.Name)
+	switch {
+	case err != nil:
+		d.Why = err.Error()
+		return d
+	case m.score == nil:
+		d.Why = "the metric has no paired test"
+		return d
+	}
+	d.test(m, x, y, o)
+	if !d.Identical {
+		d.Moved = moved(m, x, y, rowsA.idsIn(a.Slice), o.Moved)
+	}
+	return d
+}
+
+// moved names the rows whose own scores differ most.
+func moved(m *Metric, x, y [][]float64, ids []string, most int) []Moved {
+	var out []Moved
+	for i := range x {
+		before, after := Number(m.score(x[i], 1)), Number(m.score(y[i], 1))
+		if before.Defined() && after.Defined() && before != after {
+			out = append(out, Moved{ids[i], before, after})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Moved) int {
+		return cmp.Compare(math.Abs(float64(b.B-b.A)), math.Abs(float64(a.B-a.A)))
+	})
+	return out[:min(most, len(out))]
+}
+
+// test fills in what the rows say.
+func (d *MetricDelta) test(m *Metric, x, y [][]float64, o CompareOptions) {
+	s := m.significance(len(x))
+	boot := significance.Bootstrap(s, x, []significance.Stats{y}, o.Samples, o.Seed)[1]
+	one := 1.0
+	if d.Identical = boot.Same; d.Identical {
+		d.BootstrapP, d.RandomP = &one, &one
+		d.CI = &[2]Number{0, 0}
+	} else {
+		d.BootstrapP = boot.P
+		d.RandomP = significance.Randomization(s, x, []significance.Stats{y}, o.Trials, 0, o.Seed)[1].P
+		d.CI = d.interval(m, x, y, o)
+	}
+	if o.Margin > 0 && d.CI != nil {
+		holds := float64(d.CI[0]) > -o.Margin
+		d.NonInferior = &holds
+	}
+	if p, ok := mcNemar(x, y); ok {
+		d.McNemarP = &p
+	}
+}
+
+// interval is the bootstrap's of the difference itself.
+func (d *MetricDelta) interval(m *Metric, x, y [][]float64, o CompareOptions) *[2]Number {
+	width := len(m.columns)
+	deltas := make([]float64, o.Samples)
+	sums := [2][]float64{make([]float64, width), make([]float64, width)}
+	for i := range deltas {
+		rng := rand.New(rand.NewPCG(o.Seed, uint64(i)))
+		clear(sums[0])
+		clear(sums[1])
+		for range x {
+			r := rng.IntN(len(x))
+			for k := range width {
+				sums[0][k] += x[r][k]
+				sums[1][k] += y[r][k]
+			}
+		}
+		deltas[i] = m.score(sums[1], len(x)) - m.score(sums[0], len(x))
+		if !m.HigherIsBetter {
+			deltas[i] = -deltas[i]
+		}
+	}
+	ci := interval(deltas, 0.95)
+	if math.IsNaN(ci[0]) {
+		return nil
+	}
+	return &[2]Number{Number(ci[0]), Number(ci[1])}
+}
+
+// mcNemar is the exact test for rows that are right or wrong.
+func mcNemar(x, y [][]float64) (float64, bool) {
+	var only [2]int
+	for i := range x {
+		if len(x[i]) != 1 || (x[i][0] != 0 && x[i][0] != 1) || (y[i][0] != 0 && y[i][0] != 1) {
+			return 0, false
+		}
+		if x[i][0] > y[i][0] {
+			only[0]++
+		} else if y[i][0] > x[i][0] {
+			only[1]++
+		}
+	}
+	n := only[0] + only[1]
+	if n == 0 {
+		return 1, true
+	}
+	return math.Min(1, 2*distuv.Binomial{N: float64(n), P: 0.5}.CDF(float64(min(only[0], only[1])))), true
+}

@@ -95,6 +95,33 @@ func (m *charsmap) asciiRule(c byte) (rule asciiRule) {
 	return rule
 }
 
+// begins says whether any rule begins with the character r.
+func (m *charsmap) begins(r rune) bool {
+	var spelling [utf8.UTFMax]byte
+	pos := m.root()
+	for _, c := range spelling[:utf8.EncodeRune(spelling[:], r)] {
+		next, value, ok := m.step(pos, c)
+		if !ok {
+			return false
+		}
+		if value >= 0 {
+			return true
+		}
+		pos = next
+	}
+	return m.goesOn(pos)
+}
+
+// goesOn says whether any rule goes on from the node whose children lie at pos.
+func (m *charsmap) goesOn(pos uint32) bool {
+	for c := range 256 {
+		if _, _, ok := m.step(pos, byte(c)); ok && c != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // shortest returns the replacement of the shortest rule that text begins with. A NUL ends text.
 func (m *charsmap) shortest(text string) (replacement string, ok bool) {
 	pos := m.root()

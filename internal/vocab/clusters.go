@@ -11,6 +11,12 @@ type runeSet [1 << 10]uint64
 
 func (s *runeSet) add(r rune) { s[r>>6] |= 1 << (r & 63) }
 
+func (s *runeSet) remove(r rune) {
+	if r < 1<<16 {
+		s[r>>6] &^= 1 << (r & 63)
+	}
+}
+
 func (s *runeSet) has(r rune) bool { return r < 1<<16 && s[r>>6]>>(r&63)&1 == 1 }
 
 // standaloneRanges lists characters that are common in text and between any two of which a grapheme
@@ -36,10 +42,12 @@ type clusterer struct {
 	standalone runeSet
 	// plain are those of them that are no white space and that no rule replaces.
 	plain runeSet
+	// spaceRuled says that there is a rule for the space.
+	spaceRuled bool
 }
 
 func newClusterer(rules *charsmap) *clusterer {
-	c := &clusterer{}
+	c := &clusterer{spaceRuled: rules != nil && rules.ascii[' ']&ruleAlone != 0}
 	for r := range rune(utf8.RuneSelf) {
 		if r == '\r' {
 			continue
@@ -87,6 +95,18 @@ func (c *clusterer) plainRun(text string) int {
 		n += size
 	}
 	return n
+}
+
+// loneSpace says whether text begins with a space that is a cluster by itself and has no rule.
+func (c *clusterer) loneSpace(text string) bool {
+	if text[0] != ' ' || c.spaceRuled {
+		return false
+	}
+	if len(text) == 1 || text[1] < utf8.RuneSelf {
+		return true
+	}
+	r, _ := utf8.DecodeRuneInString(text[1:])
+	return c.standalone.has(r)
 }
 
 // next returns the cluster that text begins with.

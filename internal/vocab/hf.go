@@ -109,6 +109,11 @@ func (m *hfModel) encodeWords(s *scratch, ids []int32, text string) []int32 {
 			i += run
 			continue
 		}
+		if m.clusters.loneSpace(text[i:]) {
+			w.end()
+			i++
+			continue
+		}
 		cluster := m.clusters.next(text[i:])
 		m.normalize(cluster, func(part string) {
 			for _, r := range part {
@@ -154,6 +159,11 @@ func (m *hfModel) encodeWhole(s *scratch, ids []int32, text string, first bool) 
 		if run := m.clusters.plainRun(text[i:]); run > 0 {
 			out = append(out, text[i:i+run]...)
 			i += run
+			continue
+		}
+		if m.clusters.loneSpace(text[i:]) {
+			out = append(out, ' ')
+			i++
 			continue
 		}
 		cluster := m.clusters.next(text[i:])

@@ -22,8 +22,11 @@ type spTokenizer struct {
 	byteValue map[int32]byte
 	user      *trie // user-defined pieces, which the normaliser leaves alone; nil without any
 	rules     *charsmap
-	plain     [128]bool // no rule and no user-defined piece begins with it and an ASCII character
-	extra     []string  // sentinels that come after the pieces, in the order of their ids
+	// plain are the ASCII characters with which no rule and no user-defined piece begins that goes on
+	// in ASCII, white space left out; with those in closed none begins at all.
+	plain     [128]bool
+	closed    runeSet
+	extra     []string // sentinels that come after the pieces, in the order of their ids
 	scratches scratchPool
 }
 
@@ -85,9 +88,16 @@ func (t *spTokenizer) findPlain(user []trieKey) {
 	for c := range t.plain {
 		t.plain[c] = c > ' ' && (t.rules == nil || t.rules.ascii[c] == 0)
 	}
+	for r := rune(1); r < 1<<16; r++ {
+		if utf8.ValidRune(r) && r != utf8.RuneError && (t.rules == nil || !t.rules.begins(r)) {
+			t.closed.add(r)
+		}
+	}
 	for _, k := range user {
-		if c := k.key[0]; c < utf8.RuneSelf {
-			t.plain[c] = false
+		r, _ := utf8.DecodeRuneInString(k.key)
+		t.closed.remove(r)
+		if r < utf8.RuneSelf {
+			t.plain[r] = false
 		}
 	}
 }
@@ -123,7 +133,10 @@ func (t *spTokenizer) normalize(out []byte, text string) []byte {
 			text, afterSpace = text[run:], false
 			continue
 		}
-		part, n := t.prefix(text)
+		part, n := " ", 1
+		if text[0] != ' ' || !t.closed.has(' ') {
+			part, n = t.prefix(text)
+		}
 		text = text[n:]
 		for afterSpace && part != "" && part[0] == ' ' {
 			part = part[1:]
@@ -146,14 +159,22 @@ func (t *spTokenizer) normalize(out []byte, text string) []byte {
 	return out
 }
 
-// plainRun is the length of the run of ASCII that text begins with and that stays as it is.
+// plainRun is the length of the run that text begins with and that stays as it is.
 func (t *spTokenizer) plainRun(text string) int {
 	n := 0
-	for n < len(text) && text[n] < utf8.RuneSelf && t.plain[text[n]] {
-		n++
-	}
-	if n > 0 && n < len(text) && text[n] >= utf8.RuneSelf {
-		n-- // a rule may begin with the last one and go on
+	for n < len(text) {
+		if c := text[n]; c < utf8.RuneSelf {
+			if !t.plain[c] || n+1 < len(text) && text[n+1] >= utf8.RuneSelf && !t.closed.has(rune(c)) {
+				break
+			}
+			n++
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(text[n:])
+		if !t.closed.has(r) {
+			break
+		}
+		n += size
 	}
 	return n
 }

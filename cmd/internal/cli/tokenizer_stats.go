@@ -73,16 +73,10 @@ func runTokenizerStats(ctx context.Context, app *App, opts tokenizerStatsOptions
 	if err != nil {
 		return err
 	}
-	progress := app.Term.Progress("reading", 0, "text")
-	defer progress.Done()
 	count := newTokenCounter(tok)
-	for text, err := range untilCancelled(ctx, opts.texts.texts(app.Term.In()), func() { progress.Add(1) }) {
-		if err != nil {
-			return err
-		}
-		count.add(text)
+	if err := count.addAll(ctx, app, opts.texts); err != nil {
+		return err
 	}
-	progress.Done()
 	stats := count.stats()
 	return app.show(stats, func(t *term.Terminal) { t.Table(stats.table()) })
 }
@@ -100,6 +94,19 @@ func newTokenCounter(tok *vocab.Tokenizer) *tokenCounter {
 		tok: tok, used: make([]bool, tok.Size()), byLen: map[int]int64{},
 		totals: tokenizerStats{Mode: string(tok.Mode()), SHA256: tok.Hash(), Size: tok.Size()},
 	}
+}
+
+// addAll counts the texts, and shows how far it is.
+func (c *tokenCounter) addAll(ctx context.Context, app *App, texts textOptions) error {
+	progress := app.Term.Progress("reading", 0, "texts")
+	defer progress.Done()
+	for text, err := range untilCancelled(ctx, texts.texts(app.Term.In()), func() { progress.Add(1) }) {
+		if err != nil {
+			return err
+		}
+		c.add(text)
+	}
+	return nil
 }
 
 func (c *tokenCounter) add(text string) {

@@ -86,7 +86,7 @@ func runTokenizerTrain(ctx context.Context, app *App, opts tokenizerTrainOptions
 	}
 	var tok *vocab.Tokenizer
 	err = atomicfile.WriteDir(opts.output, func(dir string) error {
-		progress := app.Term.Progress("training the vocabulary", 0, "text")
+		progress := app.Term.Progress("training the vocabulary", 0, "texts")
 		defer progress.Done()
 		request.Progress = func(pieces int) { progress.Detail(fmt.Sprintf("%d pieces", pieces)) }
 		tok, err = vocab.Train(untilCancelled(ctx, opts.texts.texts(app.Term.In()), func() { progress.Add(1) }), request)

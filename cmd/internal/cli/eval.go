@@ -22,7 +22,7 @@ func newEvalCommand(app *App) *cobra.Command {
 		Long: "Scores are those of sacreBLEU 2.6.0 and rouge-score 0.1.2 to the last digit, with their\n" +
 			"signatures. A report can be gated and compared later without the texts.",
 	}
-	cmd.AddCommand(newEvalRunCommand(app), newEvalScoreCommand(app), newEvalGateCommand(app))
+	cmd.AddCommand(newEvalRunCommand(app), newEvalScoreCommand(app), newEvalCompareCommand(app), newEvalGateCommand(app))
 	return cmd
 }
 
@@ -41,6 +41,7 @@ func evalRules() []rule {
 		as[*eval.UnknownTaskError](exitUsage, nil),
 		as[*eval.SuiteError](exitUsage, nil),
 		as[*eval.GatesError](exitUsage, nil),
+		as(exitUsage, saying[*eval.MismatchError]("score both on the same rows")),
 		as[*eval.ReportError](exitCorrupt, nil),
 		as[*eval.RowsError](exitCorrupt, nil),
 	)

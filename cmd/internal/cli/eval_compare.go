@@ -34,17 +34,23 @@ func (o *evalCompareOptions) request() (a, b eval.Evidence, err error) {
 	case c.Margin < 0 || c.Moved < 0:
 		return a, b, usageErrorf("--margin and --moved must not be negative")
 	}
-	for path, into := range map[string]*eval.Evidence{o.a: &a, o.b: &b} {
-		found, err := readEvidence(path)
-		if err != nil {
-			return a, b, err
-		}
-		if len(found) > 1 {
-			return a, b, usageErrorf("%s holds %d reports: name one", path, len(found))
-		}
-		*into = found[0]
+	if a, err = oneReport(o.a); err != nil {
+		return a, b, err
 	}
-	return a, b, nil
+	b, err = oneReport(o.b)
+	return a, b, err
+}
+
+// oneReport reads the report in a file, or the only one in a folder.
+func oneReport(path string) (eval.Evidence, error) {
+	found, err := readEvidence(path)
+	if err != nil {
+		return eval.Evidence{}, err
+	}
+	if len(found) > 1 {
+		return eval.Evidence{}, usageErrorf("%s holds %d reports: name one", path, len(found))
+	}
+	return found[0], nil
 }
 
 func newEvalCompareCommand(app *App) *cobra.Command {

@@ -57,14 +57,11 @@ func (o *evalGateOptions) request() (gateRequest, error) {
 		req.reports = append(req.reports, found...)
 	}
 	if o.baseline != "" {
-		found, err := readEvidence(o.baseline)
+		e, err := oneReport(o.baseline)
 		if err != nil {
 			return req, err
 		}
-		if len(found) > 1 {
-			return req, usageErrorf("--baseline %s holds %d reports: name one", o.baseline, len(found))
-		}
-		req.baseline = &found[0]
+		req.baseline = &e
 	}
 	return req, nil
 }

@@ -71,12 +71,6 @@ func (r *Registry) readBlob(ctx context.Context, model, what string, blob ocispe
 // maxSmall bounds what is read into memory at once.
 const maxSmall = 64 << 20
 
-// putBytes stores a small blob.
-func (r *Registry) putBytes(ctx context.Context, model, mediaType string, data []byte) (ocispec.Descriptor, error) {
-	blob := ocispec.Descriptor{MediaType: mediaType, Digest: digests.Digest(digest.Bytes(data)), Size: int64(len(data))}
-	return blob, r.backend.Put(ctx, model, blob, bytes.NewReader(data))
-}
-
 // model reads the manifest of a version.
 func (r *Registry) model(ctx context.Context, name string, target Target) (Model, error) {
 	what := fmt.Sprintf("manifest of v%d", target.Version)

@@ -66,6 +66,12 @@ func wantError[E error](t testing.TB, err error) E {
 	return found
 }
 
+// refusedAs is wantError for those whom the kind of the error is enough.
+func refusedAs[E error](t testing.TB, err error) {
+	t.Helper()
+	_ = wantError[E](t, err)
+}
+
 func push(t testing.TB, r *registry.Registry, name string, value byte) registry.PushResult {
 	t.Helper()
 	return must(r.Push(t.Context(), Request(t, name, value)))(t)
@@ -104,9 +110,9 @@ func testEmpty(t *testing.T, b registry.Backend) {
 		t.Errorf("an unknown model has a log of %d records", len(lines))
 	}
 	_, err := r.Resolve(t.Context(), registry.Ref{Model: "nobody", Version: 1})
-	wantError[*registry.NotFoundError](t, err)
+	refusedAs[*registry.NotFoundError](t, err)
 	_, err = r.List(t.Context(), "nobody")
-	wantError[*registry.NotFoundError](t, err)
+	refusedAs[*registry.NotFoundError](t, err)
 	_, err = b.Open(t.Context(), "nobody", blobOf("x"))
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("reading a blob that is not there: %v", err)
@@ -155,7 +161,7 @@ func testLog(t *testing.T, b registry.Backend) {
 		}
 		for _, wrong := range []string{prev, digest.Bytes([]byte("x")), ""} { // the place is taken now
 			err := b.Append(t.Context(), "team/m", int64(i)+1, wrong, []byte(`{"late":true}`))
-			wantError[*registry.SlotTakenError](t, err)
+			refusedAs[*registry.SlotTakenError](t, err)
 		}
 		want, prev = append(want, record), digest.Bytes(record)
 	}
@@ -274,9 +280,9 @@ func testPull(t *testing.T, b registry.Backend) {
 		t.Fatal(err)
 	}
 	_, err := r.Pull(t.Context(), ref, dir)
-	wantError[*registry.OutputError](t, err)
+	refusedAs[*registry.OutputError](t, err)
 	_, err = r.Pull(t.Context(), ref, filepath.Join(dir, "mine.txt"))
-	wantError[*registry.OutputError](t, err)
+	refusedAs[*registry.OutputError](t, err)
 	empty := t.TempDir()
 	must(r.Pull(t.Context(), ref, empty))(t)
 }
@@ -288,7 +294,7 @@ func testEvidence(t *testing.T, b registry.Backend) {
 	request.Records = []registry.File{{Name: "run.json", Data: []byte(`{}`)}, {Name: "recipe.yaml", Data: []byte("version: 1\n")}}
 	must(r.Push(t.Context(), request))(t)
 	_, err := promote(t, r, "m@v1", "prod", "")
-	wantError[*registry.GateError](t, err)
+	refusedAs[*registry.GateError](t, err)
 
 	request.Reports = Evidence("pass")
 	if more := must(r.Push(t.Context(), request))(t); more.New || len(more.Evidence) != 3 {
@@ -336,15 +342,15 @@ func testPromote(t *testing.T, b registry.Backend) {
 		t.Errorf("second move: %+v", move)
 	}
 	_, err := promote(t, r, "m@v1", "prod", "")
-	wantError[*registry.OlderError](t, err)
+	refusedAs[*registry.OlderError](t, err)
 	must(promote(t, r, "m@prod", "staging", ""))(t)
 	if got := serving(t, r, "m@staging"); got != "m@v2" {
 		t.Errorf("promoted from a channel: %s", got)
 	}
 	_, err = promote(t, r, "m@v2", "v2", "")
-	wantError[*registry.RefError](t, err)
+	refusedAs[*registry.RefError](t, err)
 	_, err = promote(t, r, "m@v2", "prod", "v0")
-	wantError[*registry.RequestError](t, err)
+	refusedAs[*registry.RequestError](t, err)
 }
 
 func testRefused(t *testing.T, b registry.Backend) {
@@ -380,7 +386,7 @@ func testRefused(t *testing.T, b registry.Backend) {
 		}
 	}
 	_, err := r.Resolve(t.Context(), registry.Ref{Model: "m", Channel: "prod"})
-	wantError[*registry.NotFoundError](t, err)
+	refusedAs[*registry.NotFoundError](t, err)
 	history := must(r.History(t.Context(), "m", "prod", registry.Moment{}))(t)
 	if len(history.Events) != len(results) || history.Events[0].Kind != registry.KindRefuse || history.Serving != nil {
 		t.Errorf("%d refusals are recorded of %d", len(history.Events), len(results))
@@ -405,9 +411,9 @@ func testRollback(t *testing.T, b registry.Backend) {
 		must(promote(t, r, ref, "prod", ""))(t)
 	}
 	_, err := rollback(t, r, "", " ")
-	wantError[*registry.RequestError](t, err)
+	refusedAs[*registry.RequestError](t, err)
 	_, err = rollback(t, r, "m@v4", "it never served")
-	wantError[*registry.NoWayBackError](t, err)
+	refusedAs[*registry.NoWayBackError](t, err)
 	if move := must(rollback(t, r, "", "v3 is worse"))(t); move.To.Version != 2 || move.From.Version != 3 {
 		t.Errorf("first way back: %+v", move)
 	}
@@ -415,7 +421,7 @@ func testRollback(t *testing.T, b registry.Backend) {
 		t.Errorf("second way back: %+v", move)
 	}
 	_, err = rollback(t, r, "", "further")
-	wantError[*registry.NoWayBackError](t, err)
+	refusedAs[*registry.NoWayBackError](t, err)
 	if move := must(rollback(t, r, "m@v3", "it was not the model"))(t); move.To.Version != 3 {
 		t.Errorf("to a version by name: %+v", move)
 	}
@@ -424,7 +430,7 @@ func testRollback(t *testing.T, b registry.Backend) {
 	}
 	must(promote(t, r, "m@v4", "prod", "v1"))(t)
 	_, err = r.Rollback(t.Context(), registry.RollbackRequest{Model: "m", Channel: "prod", Reason: "late", Expect: "v3"})
-	wantError[*registry.ConflictError](t, err)
+	refusedAs[*registry.ConflictError](t, err)
 	_, err = r.Rollback(t.Context(), registry.RollbackRequest{Model: "m", Channel: "prd", Reason: "typo"})
 	if e := wantError[*registry.NotFoundError](t, err); len(e.Nearest) == 0 || e.Nearest[0].Channel != "prod" {
 		t.Errorf("nearest to prd: %v", e.Nearest)
@@ -457,7 +463,7 @@ func testOneWinner(t *testing.T, b registry.Backend) {
 			}
 			continue
 		}
-		wantError[*registry.ConflictError](t, err)
+		refusedAs[*registry.ConflictError](t, err)
 	}
 	if wins != 1 {
 		t.Errorf("%d of %d promotions that expected v1 won", wins, writers)
@@ -500,7 +506,7 @@ func testAdapters(t *testing.T, b registry.Backend) {
 	folder := WriteModel(t, t.TempDir(), 1)
 	request := registry.PushRequest{Model: "lora", Dir: WriteAdapter(t, t.TempDir(), folder, 2), Reports: Evidence("pass")}
 	_, err := r.Push(t.Context(), request)
-	wantError[*registry.FolderError](t, err)
+	refusedAs[*registry.FolderError](t, err)
 
 	request.Base = &registry.Base{Name: folder}
 	loose := must(r.Push(t.Context(), request))(t)
@@ -521,10 +527,10 @@ func testAdapters(t *testing.T, b registry.Backend) {
 	}
 	request.Base = &registry.Base{Name: "base@v1", Tree: digest.Bytes([]byte("another"))}
 	_, err = r.Push(t.Context(), request)
-	wantError[*registry.BaseError](t, err)
+	refusedAs[*registry.BaseError](t, err)
 	request.Base = &registry.Base{Name: "base@v2"}
 	_, err = r.Push(t.Context(), request)
-	wantError[*registry.NotFoundError](t, err)
+	refusedAs[*registry.NotFoundError](t, err)
 }
 
 func testCanaries(t *testing.T, b registry.Backend) {
@@ -532,7 +538,7 @@ func testCanaries(t *testing.T, b registry.Backend) {
 	request := Request(t, "m", 1)
 	request.Canaries = "data.json"
 	_, err := r.Push(t.Context(), request)
-	wantError[*registry.CanaryError](t, err)
+	refusedAs[*registry.CanaryError](t, err)
 	if models := must(r.Models(t.Context()))(t); len(models) != 0 {
 		t.Errorf("a refused push left %v", models)
 	}
@@ -544,7 +550,7 @@ func testCanaries(t *testing.T, b registry.Backend) {
 		Model: "lora", Dir: WriteAdapter(t, t.TempDir(), "", 2), Base: &registry.Base{Name: "m@v1"},
 	}
 	_, err = r.Push(t.Context(), adapter)
-	wantError[*registry.CanaryError](t, err)
+	refusedAs[*registry.CanaryError](t, err)
 	adapter.AllowCanaries = true
 	if marked := must(r.Push(t.Context(), adapter))(t); !marked.Canaries {
 		t.Errorf("an adapter does not inherit its base's mark: %+v", marked)
@@ -592,7 +598,7 @@ func testHistory(t *testing.T, b registry.Backend) {
 		t.Errorf("the model's history has %d events", len(whole.Events))
 	}
 	_, err := r.History(t.Context(), "m", "prod", registry.Moment{Seq: 99})
-	wantError[*registry.RequestError](t, err)
+	refusedAs[*registry.RequestError](t, err)
 	_, err = r.History(t.Context(), "m", "staging", registry.Moment{})
-	wantError[*registry.NotFoundError](t, err)
+	refusedAs[*registry.NotFoundError](t, err)
 }

@@ -1,7 +1,9 @@
 package recipes
 
 import (
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -107,6 +109,20 @@ func (p Preset) Copy(target string) (written []string, err error) {
 		return written, err
 	}
 	return append(written, target), nil
+}
+
+// Digest identifies the preset with its data: another version of t5ctl may ship others.
+func (p Preset) Digest() (string, error) {
+	hash := sha256.New()
+	_, _ = hash.Write(p.Text) // never fails
+	for _, name := range p.data() {
+		content, err := shipped.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+		_, _ = hash.Write(content) // never fails
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
 }
 
 // data lists the shipped files that the preset names, in the order of its text.

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -50,8 +48,11 @@ func recipePath(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(preset.Text)
-	path := filepath.Join(settings.CacheHome(), "t5ctl", "presets", hex.EncodeToString(sum[:6]), name+".yaml")
+	digest, err := preset.Digest()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(settings.CacheHome(), "t5ctl", "presets", digest[:12], name+".yaml")
 	if _, err := preset.Copy(path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err
 	}

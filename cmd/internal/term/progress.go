@@ -93,12 +93,6 @@ func (p *Progress) Status(done int64, parts ...string) {
 	p.update(func() { p.done, p.status = done, parts })
 }
 
-// Write counts bytes, so that a Progress may stand behind an io.TeeReader.
-func (p *Progress) Write(b []byte) (int, error) {
-	p.Add(int64(len(b)))
-	return len(b), nil
-}
-
 // Done ends the work; a bar is taken away, what a pipe or JSON saw is closed by a last line.
 func (p *Progress) Done() {
 	t := p.term

@@ -25,17 +25,6 @@ func (t *Table) Add(cells ...string) { t.Rows = append(t.Rows, cells) }
 // elsewhere aligned plain text of any width, one row a line.
 func (t *Terminal) Table(tab Table) { t.Printf("%s", t.renderTable(tab)) }
 
-// NoteTable writes a table beside the results.
-func (t *Terminal) NoteTable(tab Table) {
-	if t.quiet || t.json {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.clearBar()
-	_, _ = t.err.Write([]byte(plainTable(tab))) // nowhere left to tell
-}
-
 func (t *Terminal) renderTable(tab Table) string {
 	for i, row := range tab.Rows {
 		cells := make([]string, len(tab.Header))

@@ -94,9 +94,6 @@ func (t *Terminal) InIsTerminal() bool {
 	return ok && xterm.IsTerminal(int(f.Fd()))
 }
 
-// OutIsTerminal says whether somebody reads the results as they come.
-func (t *Terminal) OutIsTerminal() bool { return t.out.tty }
-
 // Width is how many columns a line of results may take: those of the terminal, else COLUMNS, else 80.
 func (t *Terminal) Width() int { return t.widthOf(t.out) }
 

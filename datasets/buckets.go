@@ -61,7 +61,7 @@ func (b Bucket) holds(a Bucket) bool { return a.Input <= b.Input && a.Target <= 
 
 // worthwhile is the share of padded tokens that one more bucket must save: each costs the time
 // to compile it.
-const worthwhile = 0.05
+const worthwhile = 0.01
 
 // chooseBuckets finds at most n buckets that hold all rows with little padding: each further one
 // is the one that saves most, then each is chosen anew beside the others until none can be

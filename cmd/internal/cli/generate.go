@@ -129,25 +129,32 @@ func runGenerate(ctx context.Context, app *App, opts generateOptions) error {
 	return err
 }
 
+// withAdapter resolves a model, and puts on it the adapter that is named beside it, if any.
+func (a *App) withAdapter(ctx context.Context, ref, adapter string) (resolvedModel, error) {
+	resolved, err := resolveModel(ctx, a, ref)
+	if err != nil || adapter == "" {
+		return resolved, err
+	}
+	if resolved.Adapter != "" {
+		return resolved, usageError{fmt.Errorf("%s is an adapter already", ref)}
+	}
+	over, err := resolveModel(ctx, a, adapter)
+	if err != nil {
+		return resolved, err
+	}
+	if over.Adapter == "" {
+		return resolved, usageError{fmt.Errorf("%s is no adapter", adapter)}
+	}
+	resolved.Adapter = over.Adapter
+	return resolved, nil
+}
+
 // openModel opens a model by reference with what it needs; the caller calls the function it
 // gives when done.
 func (a *App) openModel(ctx context.Context, ref, adapter string) (*model.Model, func(), error) {
-	resolved, err := resolveModel(ctx, a, ref)
+	resolved, err := a.withAdapter(ctx, ref, adapter)
 	if err != nil {
 		return nil, nil, err
-	}
-	if adapter != "" {
-		if resolved.Adapter != "" {
-			return nil, nil, usageError{fmt.Errorf("%s is an adapter already", ref)}
-		}
-		over, err := resolveModel(ctx, a, adapter)
-		if err != nil {
-			return nil, nil, err
-		}
-		if over.Adapter == "" {
-			return nil, nil, usageError{fmt.Errorf("%s is no adapter", adapter)}
-		}
-		resolved.Adapter = over.Adapter
 	}
 	backend, err := a.openBackend()
 	if err != nil {

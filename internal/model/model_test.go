@@ -1,0 +1,144 @@
+package model_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/t5ctl/t5ctl/internal/decode"
+	"github.com/t5ctl/t5ctl/internal/device/devicetest"
+	"github.com/t5ctl/t5ctl/internal/lora"
+	"github.com/t5ctl/t5ctl/internal/model"
+	"github.com/t5ctl/t5ctl/internal/safetensors"
+	"github.com/t5ctl/t5ctl/internal/t5"
+	"github.com/t5ctl/t5ctl/internal/vocab"
+)
+
+const byt5 = "../t5/testdata/byt5"
+
+// folder writes the tiny byte-level model as a finished one, with the given metadata.
+func folder(t *testing.T, metadata map[string]string, dtype safetensors.DType) string {
+	t.Helper()
+	config, err := os.ReadFile(filepath.Join(byt5, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "model")
+	o := decode.DefaultOptions()
+	o.MaxNewTokens = 9
+	f := model.Finished{Weights: byt5, ConfigJSON: config, Generation: o, Tokenizer: vocab.Bytes(), Metadata: metadata, DType: dtype}
+	if err := model.Write(dir, f); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestModelWritesScoresAndRemembersItsSettings(t *testing.T) {
+	b := devicetest.Go(t)
+	m, err := model.Open(b, folder(t, model.Metadata(vocab.Bytes(), "say: "), "F32"), model.Options{MaxInput: 6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if m.Generation.MaxNewTokens != 9 || m.Prefix != "say: " || m.Tokenizer.Mode() != vocab.ModeBytes {
+		t.Errorf("opened with %+v, prefix %q, mode %s", m.Generation, m.Prefix, m.Tokenizer.Mode())
+	}
+	out, err := m.Predict(context.Background(), []string{"ab", "longer than six"})
+	if err != nil || len(out) != 2 || m.Truncated != 1 {
+		t.Errorf("Predict = %q, %v, with %d inputs cut; want two texts and one cut", out, err, m.Truncated)
+	}
+	scores, err := m.LogProbs(context.Background(), "ab", []string{"x", "xy", "xyz"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone, err := m.LogProbs(context.Background(), "ab", []string{"xy"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if math.Abs(scores[1]-alone[0]) > 1e-4 || scores[0] >= 0 {
+		t.Errorf("log-probabilities %v, of the second alone %v", scores, alone)
+	}
+}
+
+func TestOtherTokenizerIsRefused(t *testing.T) {
+	b := devicetest.Go(t)
+	for name, metadata := range map[string]map[string]string{
+		"other files": {"t5ctl.tokenizer.sha256": "sha256:other", "t5ctl.tokenizer.mode": "bytes"},
+		"other mode":  {"t5ctl.tokenizer.sha256": vocab.Bytes().Hash(), "t5ctl.tokenizer.mode": "sp"},
+	} {
+		_, err := model.Open(b, folder(t, metadata, "F32"), model.Options{TokenizerMode: vocab.ModeBytes})
+		if _, ok := errors.AsType[*model.TokenizerError](err); !ok {
+			t.Errorf("%s: %v; want a TokenizerError", name, err)
+		}
+	}
+}
+
+func TestMergedModelScoresLikeBaseAndAdapter(t *testing.T) {
+	b := devicetest.Go(t)
+	base := folder(t, model.Metadata(vocab.Bytes(), ""), "F32")
+	c, err := t5.Open(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	adapter, err := lora.New(lora.Options{Rank: 2, Alpha: 4, Targets: []string{"q", "v", "wo"}}, c.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	var values [][]float32
+	for i, spec := range adapter.Specs() {
+		v := spec.Init(3)
+		for j := range v {
+			if i%2 == 1 { // B would start at zero
+				v[j] = float32(j%7-3) * 0.05
+			}
+		}
+		values = append(values, v)
+	}
+	peft := t.TempDir()
+	if err := lora.Write(peft, adapter, base, model.Metadata(vocab.Bytes(), ""), values); err != nil {
+		t.Fatal(err)
+	}
+	merged := filepath.Join(t.TempDir(), "merged")
+	if err := model.Merge(merged, base, peft); err != nil {
+		t.Fatal(err)
+	}
+	score := func(dir, adapter string) []float64 {
+		m, err := model.Open(b, dir, model.Options{Adapter: adapter})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		scores, err := m.LogProbs(context.Background(), "abc", []string{"d", "efgh"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return scores
+	}
+	plain, with, after := score(base, ""), score(base, peft), score(merged, "")
+	for i := range with {
+		if math.Abs(with[i]-after[i]) > 1e-4*math.Abs(with[i]) {
+			t.Errorf("target %d scores %g merged, %g with the adapter", i, after[i], with[i])
+		}
+		if math.Abs(with[i]-plain[i]) < 1e-3 {
+			t.Errorf("target %d: the adapter changes nothing", i)
+		}
+	}
+}
+
+func TestBF16FolderIsHalfTheSize(t *testing.T) {
+	full, half := folder(t, nil, "F32"), folder(t, nil, "BF16")
+	size := func(dir string) int64 {
+		info, err := os.Stat(filepath.Join(dir, "model.safetensors"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	if f, h := size(full), size(half); h > f*6/10 {
+		t.Errorf("bf16 takes %d bytes, fp32 %d", h, f)
+	}
+}

@@ -3,13 +3,19 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io/fs"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
+	"github.com/t5ctl/t5ctl/internal/digest"
+	"github.com/t5ctl/t5ctl/registry"
 )
 
 // evalGateOptions is what the command line of eval gate says, not yet checked.
@@ -23,7 +29,7 @@ type evalGateOptions struct {
 func (o *evalGateOptions) bind(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.reports, "report", nil, "`file` or folder of a report to judge (repeatable: an evaluation and an exposure test)")
 	flags.StringVar(&o.gates, "gates", "", "`file` of gates")
-	flags.StringVar(&o.baseline, "baseline", "", "`report` to compare with, for gates with max_drop")
+	flags.StringVar(&o.baseline, "baseline", "", "`report` to compare with, or a version (name@vN, name@channel) that has one")
 	flags.StringVar(&o.output, "output", "", "write the result as JSON to this `file`, to push with the model")
 	flags.StringVar(&o.junit, "junit", "", "write JUnit XML to this `file`")
 	flags.StringVar(&o.markdown, "markdown", "", "write a Markdown table to this `file`")
@@ -36,7 +42,7 @@ type gateRequest struct {
 	baseline *eval.Evidence
 }
 
-func (o *evalGateOptions) request() (gateRequest, error) {
+func (o *evalGateOptions) request(ctx context.Context, app *App) (gateRequest, error) {
 	var req gateRequest
 	err := missing(map[string]bool{"report": len(o.reports) > 0, "gates": o.gates != ""}, "report", "gates")
 	if err != nil {
@@ -57,13 +63,49 @@ func (o *evalGateOptions) request() (gateRequest, error) {
 		req.reports = append(req.reports, found...)
 	}
 	if o.baseline != "" {
-		e, err := oneReport(o.baseline)
-		if err != nil {
+		if req.baseline, err = app.baseline(ctx, o.baseline, req.reports); err != nil {
 			return req, err
 		}
-		req.baseline = &e
 	}
 	return req, nil
+}
+
+// baseline finds the report to compare with: a file, a folder, or what is stored with a version in the
+// registry. Of several, the one on the same data is meant.
+func (a *App) baseline(ctx context.Context, ref string, reports []eval.Evidence) (*eval.Evidence, error) {
+	if _, err := os.Stat(ref); err == nil || !strings.Contains(ref, "@") {
+		e, err := oneReport(ref)
+		return &e, err
+	}
+	parsed, err := registry.ParseRef(ref)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.registry()
+	if err != nil {
+		return nil, err
+	}
+	files, err := r.Evidence(ctx, parsed)
+	if err != nil {
+		return nil, err
+	}
+	var found []eval.Evidence
+	for _, f := range files {
+		report, err := eval.ParseReport(ref+"/"+f.Name, f.Data)
+		if err != nil || report.Kind != eval.KindEvaluation {
+			continue // records and gate results lie there too
+		}
+		e := eval.Evidence{Path: ref + "/" + f.Name, SHA256: digest.Bytes(f.Data), Report: report}
+		same := func(other eval.Evidence) bool { return other.Report.Data.Fingerprint == report.Data.Fingerprint }
+		if slices.ContainsFunc(reports, same) {
+			return &e, nil
+		}
+		found = append(found, e)
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("no evaluation is stored with %s: %w", ref, fs.ErrNotExist)
+	}
+	return &found[0], nil // other data, which the gates will say
 }
 
 func newEvalGateCommand(app *App) *cobra.Command {
@@ -83,8 +125,8 @@ func newEvalGateCommand(app *App) *cobra.Command {
 	return cmd
 }
 
-func runEvalGate(_ context.Context, app *App, opts evalGateOptions) error {
-	req, err := opts.request()
+func runEvalGate(ctx context.Context, app *App, opts evalGateOptions) error {
+	req, err := opts.request(ctx, app)
 	if err != nil {
 		return err
 	}

@@ -114,7 +114,7 @@ func adapterOf(dir string, folder *lora.Folder) *adapterFacts {
 
 func (i inspection) show(t *term.Terminal) {
 	c := i.Config
-	table := term.Table{}
+	table := term.Table{Header: []string{"WHAT", "VALUE"}}
 	table.Add("model", i.Dir)
 	table.Add("type", fmt.Sprintf("%s, %s, head %s", c.ModelType, c.FeedForwardProj, map[bool]string{true: "tied", false: "of its own"}[c.TieWordEmbeddings]))
 	table.Add("layers", fmt.Sprintf("%d encoder, %d decoder", c.NumLayers, c.NumDecoderLayers))

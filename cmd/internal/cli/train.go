@@ -125,7 +125,7 @@ func runTrain(ctx context.Context, app *App, opts trainOptions) (err error) {
 	}
 	result, err := t.run(ctx)
 	if err != nil {
-		return errors.Join(err, t.record.failed(t.dir, err))
+		return errors.Join(err, t.failed(err))
 	}
 	return app.show(result, func(s *term.Terminal) {
 		what := "model"

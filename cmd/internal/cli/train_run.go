@@ -205,17 +205,23 @@ func (t *training) sink(e trainer.Event) {
 	}
 }
 
-// failed keeps in the record how the run ended.
-func (r *record) failed(dir runfolder.Dir, cause error) error {
+// failed keeps in the record how the run ended. A run that never began leaves no folder behind, so
+// that the same command can be given again.
+func (t *training) failed(cause error) error {
+	r := &t.record
 	if r.Fingerprint == "" {
-		return nil // it never began
+		return os.RemoveAll(string(t.dir))
+	}
+	if t.started.IsZero() {
+		return nil // another run's folder
 	}
 	r.Outcome, r.Problem = runfolder.Failed, cause.Error()
 	if errors.Is(cause, context.Canceled) {
 		r.Outcome, r.Problem = runfolder.Interrupted, ""
 	}
+	r.Seconds += time.Since(t.started).Seconds()
 	r.end()
-	return dir.Write(r.Record)
+	return t.dir.Write(r.Record)
 }
 
 func (r *record) end() {

@@ -16,6 +16,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/t5ctl/t5ctl/cmd/internal/cli"
+	"github.com/t5ctl/t5ctl/internal/device"
+	"github.com/t5ctl/t5ctl/internal/plugin"
+	"github.com/t5ctl/t5ctl/trainer"
 )
 
 // run runs one command line in process and returns what it wrote.
@@ -43,8 +46,17 @@ func TestExplain(t *testing.T) {
 		"nothing":     {nil, 0, ""},
 		"any":         {errors.New("it broke"), 1, ""},
 		"interrupted": {fmt.Errorf("training: %w", context.Canceled), 130, ""},
-		"no file":     {fmt.Errorf("reading: %w", &fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}), 4, ""},
-		"disk full":   {fmt.Errorf("saving: %w", syscall.ENOSPC), 1, "free some space"},
+		"saved": {
+			fmt.Errorf("x: %w", &trainer.InterruptedError{Step: 7, Checkpoint: filepath.Join("runs", "a-1", "checkpoints", "00000007")}),
+			130, "--resume --output " + filepath.Join("runs", "a-1") + " goes on",
+		},
+		"no plugin":  {&device.UnavailableError{Name: "cpu", Err: &plugin.NotInstalledError{Kind: "cpu", Dir: "x"}}, 7, "t5ctl backend install cpu"},
+		"no network": {&plugin.NoRouteError{Kind: "cpu", Wheel: "w.whl", Tried: []error{errors.New("refused")}}, 8, "--index-url"},
+		"full on the way": {
+			&plugin.NoRouteError{Kind: "cpu", Wheel: "w.whl", Tried: []error{fmt.Errorf("writing: %w", syscall.ENOSPC)}}, 1, "free some space",
+		},
+		"no file":   {fmt.Errorf("reading: %w", &fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}), 4, ""},
+		"disk full": {fmt.Errorf("saving: %w", syscall.ENOSPC), 1, "free some space"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

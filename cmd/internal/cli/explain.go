@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/t5ctl/t5ctl/cmd/internal/settings"
+	"github.com/t5ctl/t5ctl/trainer"
 )
 
 // exitCode is what scripts test. The codes are an interface: none is ever given another meaning.
@@ -82,6 +84,9 @@ func rules() []rule {
 // firstRules are for what wins over the thing it happened to.
 func firstRules() []rule {
 	return []rule{
+		as(exitInterrupted, func(e *trainer.InterruptedError) string {
+			return "--resume --output " + filepath.Dir(filepath.Dir(e.Checkpoint)) + " goes on from there"
+		}),
 		is(context.Canceled, exitInterrupted, ""),
 		as(exitUsage, func(e hintedUsageError) string { return e.hint }),
 		as[usageError](exitUsage, nil),

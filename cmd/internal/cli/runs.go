@@ -204,9 +204,9 @@ func (d *runDetails) print(t *term.Terminal) {
 		add("parameters", fmt.Sprintf("%s, %s of them learned", term.Count(d.Parameters), term.Count(d.Learning)))
 	}
 	add("steps", count(d.Steps))
-	add("loss", decimal(d.Loss))
+	add("training loss", decimal(d.Loss))
 	for _, name := range slices.Sorted(maps.Keys(d.Metrics)) {
-		add(name, decimal(d.Metrics[name]))
+		add("validation "+name, decimal(d.Metrics[name]))
 	}
 	add("checkpoint", d.Checkpoint)
 	add("seed", strconv.FormatUint(d.Seed, 10))

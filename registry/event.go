@@ -111,10 +111,23 @@ func ParseRecord(data []byte) (Record, error) {
 // ParseLog reads the records of a model's log and checks that they are one chain: numbered from
 // 1 without gaps, each naming the digest of the one before, all of this model.
 func ParseLog(model string, lines [][]byte) ([]Record, error) {
-	records := make([]Record, 0, len(lines))
+	return parseOn(model, nil, lines)
+}
+
+// parseOn is ParseLog for one who has parsed the start of the log before: records that are the
+// same bytes again are taken over.
+func parseOn(model string, before []Record, lines [][]byte) ([]Record, error) {
+	known := 0
+	for known < min(len(before), len(lines)) && bytes.Equal(before[known].Bytes, lines[known]) {
+		known++
+	}
+	records := append(make([]Record, 0, len(lines)), before[:known]...)
 	prev := ""
-	for i, line := range lines {
-		seq := int64(i) + 1
+	if known > 0 {
+		prev = records[known-1].Digest
+	}
+	for i, line := range lines[known:] {
+		seq := int64(known+i) + 1
 		record, err := ParseRecord(line)
 		if err != nil {
 			return records, &CorruptError{Model: model, What: fmt.Sprintf("record %d of the log", seq), Reason: err.Error()}

@@ -18,10 +18,16 @@ func (r *Registry) load(ctx context.Context, model string) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := ParseLog(model, lines)
+	r.mu.Lock()
+	before := r.parsed[model]
+	r.mu.Unlock()
+	records, err := parseOn(model, before, lines)
 	if err != nil {
 		return nil, err
 	}
+	r.mu.Lock()
+	r.parsed[model] = records
+	r.mu.Unlock()
 	return fold(model, records)
 }
 

@@ -12,13 +12,17 @@ package registry
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
-// Registry is the models of one backend.
+// Registry is the models of one backend. It may be used by several goroutines at once.
 type Registry struct {
 	backend Backend
 	options Options
+
+	mu     sync.Mutex
+	parsed map[string][]Record // what each log held when it was last read
 }
 
 // Options say who acts, and when.
@@ -33,7 +37,7 @@ func New(backend Backend, options Options) *Registry {
 	if options.Clock == nil {
 		options.Clock = time.Now
 	}
-	return &Registry{backend: backend, options: options}
+	return &Registry{backend: backend, options: options, parsed: map[string][]Record{}}
 }
 
 // Models names every model of the registry, sorted.

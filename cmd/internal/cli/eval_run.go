@@ -35,7 +35,7 @@ func (o *evalRunOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.adapter, "adapter", "", "`adapter` on top of it: a PEFT folder or a run")
 	flags.StringVarP(&o.output, "output", "o", "", "`folder` for NAME.json, NAME.rows.jsonl and NAME.predictions.jsonl")
 	flags.StringVar(&o.name, "name", "", "`name` of the report (default: that of the suite)")
-	flags.IntVar(&o.limit, "limit", 0, "score the first `n` rows of each task only; 0 is what the suite says")
+	flags.IntVar(&o.limit, "limit", 0, "score a sample of `n` rows of each task, always the same; 0 is what the suite says")
 	flags.BoolVar(&o.force, "force", false, "replace a report of the same name")
 }
 

@@ -13,3 +13,9 @@ func (t *Terminal) WatchedOut() *Terminal {
 	t.out.tty = true
 	return t
 }
+
+// Timed gives the Terminal a clock of the test's.
+func (t *Terminal) Timed(now func() time.Time) *Terminal {
+	t.now = now
+	return t
+}

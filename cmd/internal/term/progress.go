@@ -31,8 +31,9 @@ type Progress struct {
 	status []string // instead of counts, rate and detail
 	start  time.Time
 	last   time.Time
-	drawn  bool // stands on the terminal's last line now
-	shown  bool // was shown at all
+	drawn  bool  // stands on the terminal's last line now
+	shown  bool  // was shown at all
+	told   int64 // what was done at the last line
 	ended  chan struct{}
 	closed bool
 }
@@ -106,7 +107,7 @@ func (p *Progress) Done() {
 		t.clearBar()
 		t.bar = nil
 	}
-	shown, line := p.shown && !t.err.tty, p.line()
+	shown, line := p.shown && !t.err.tty && p.told != p.done, p.line()
 	t.mu.Unlock()
 	if shown && !t.json {
 		t.Notef("%s", line)
@@ -138,6 +139,7 @@ func (p *Progress) update(change func()) {
 		t.mu.Unlock()
 		return
 	}
+	p.told = p.done
 	line, state := p.line(), p.state()
 	t.mu.Unlock()
 	if t.json {

@@ -105,3 +105,30 @@ func TestDuration(t *testing.T) {
 		}
 	}
 }
+
+// TestProgressLines says that a pipe sees a line now and then, and each state once.
+func TestProgressLines(t *testing.T) {
+	tty, _, errs := piped(nil)
+	c := clock{time.Unix(0, 0)}
+	p := tty.Timed(c.now).Progress("reading", 100, "rows")
+	for range 100 {
+		c.at = c.at.Add(300 * time.Millisecond)
+		p.Add(1)
+	}
+	p.Done()
+	want := "reading: 4/100 rows  3/s  eta 29s\n" +
+		"reading: 38/100 rows  3/s  eta 19s\n" +
+		"reading: 72/100 rows  3/s  eta 8.4s\n" +
+		"reading: 100/100 rows  3/s\n"
+	if got := errs.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	errs.Reset()
+	q := tty.Progress("writing", 10, "rows")
+	c.at = c.at.Add(2 * time.Second)
+	q.Set(10)
+	q.Done()
+	if got := errs.String(); got != "writing: 10/10 rows  5/s\n" {
+		t.Errorf("got %q; want one line", got)
+	}
+}

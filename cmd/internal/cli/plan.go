@@ -288,7 +288,7 @@ func (t *training) measure(ctx context.Context, opts planOptions, r planResult) 
 				m.TokensPerSecond += e.TokensPerSecond
 			}
 			compiled, last = false, now
-		default:
+		case trainer.Started, trainer.Evaluated, trainer.Saved, trainer.Damaged, trainer.Stopped: // say nothing of time
 		}
 	}
 	_, err = trainer.Run(ctx, job)

@@ -40,14 +40,14 @@ type TrainOptions struct {
 	Progress func(pieces int)
 }
 
-// VocabSizeError says that the text cannot give a vocabulary of the size that was asked for.
-type VocabSizeError struct {
+// SizeError says that the text cannot give a vocabulary of the size that was asked for.
+type SizeError struct {
 	Want  int
 	Least int // what the required characters alone take
 	Most  int // what the text has to offer; 0 if Want is less than Least
 }
 
-func (e *VocabSizeError) Error() string {
+func (e *SizeError) Error() string {
 	if e.Most == 0 {
 		return fmt.Sprintf("a vocabulary of %d pieces is too small for this text: its characters alone take %d", e.Want, e.Least)
 	}
@@ -81,12 +81,12 @@ func Train(lines iter.Seq2[string, error], opts TrainOptions) (*Tokenizer, error
 	required := text.requiredCharacters(opts.CharacterCoverage)
 	const special = 3 // <pad>, </s> and <unk>
 	if least := len(required) + special; opts.VocabSize < least {
-		return nil, &VocabSizeError{Want: opts.VocabSize, Least: least}
+		return nil, &SizeError{Want: opts.VocabSize, Least: least}
 	}
 	t := trainer{opts: opts, words: text.words, required: required}
 	pieces := t.finalize(t.run(t.seeds()), opts.VocabSize-special)
 	if got := len(pieces) + special; got < opts.VocabSize {
-		return nil, &VocabSizeError{Want: opts.VocabSize, Least: len(required) + special, Most: got}
+		return nil, &SizeError{Want: opts.VocabSize, Least: len(required) + special, Most: got}
 	}
 	data := writeModel(pieces, charsmap, opts)
 	sentinels := opts.Sentinels

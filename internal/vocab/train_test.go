@@ -165,11 +165,11 @@ func TestTrainErrors(t *testing.T) {
 		check func(error) bool
 	}{
 		"too small": {linesOf(texts), vocab.TrainOptions{VocabSize: 10}, func(err error) bool {
-			e, ok := errors.AsType[*vocab.VocabSizeError](err)
+			e, ok := errors.AsType[*vocab.SizeError](err)
 			return ok && e.Want == 10 && e.Least == 30 && e.Most == 0
 		}},
 		"too large": {linesOf(texts), vocab.TrainOptions{VocabSize: 5000}, func(err error) bool {
-			e, ok := errors.AsType[*vocab.VocabSizeError](err)
+			e, ok := errors.AsType[*vocab.SizeError](err)
 			return ok && e.Most > 30 && e.Most < 100
 		}},
 		"no text": {linesOf([]string{"", "  "}), vocab.TrainOptions{VocabSize: 10}, func(err error) bool {

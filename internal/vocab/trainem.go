@@ -70,7 +70,8 @@ func (l *lattice) edges(list []edge, word string) []edge {
 	for at := 0; at < len(word); {
 		length := runeLength(word[at])
 		single := false
-		node, ok := uint32(0), true
+		var node uint32
+		var ok bool
 		for end := at; end < len(word); {
 			if node, ok = l.trie.step(node, word[end]); !ok {
 				break

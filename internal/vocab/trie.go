@@ -44,7 +44,8 @@ func (t *trie) step(node uint32, c byte) (uint32, bool) {
 
 // find returns the id of key, or -1.
 func (t *trie) find(key string) int32 {
-	node, ok := uint32(0), true
+	var node uint32
+	var ok bool
 	for i := range len(key) {
 		if node, ok = t.step(node, key[i]); !ok {
 			return -1
@@ -56,7 +57,8 @@ func (t *trie) find(key string) int32 {
 // longest returns the id and the length of the longest key that text begins with, or -1.
 func (t *trie) longest(text string) (id int32, length int) {
 	id = -1
-	node, ok := uint32(0), true
+	var node uint32
+	var ok bool
 	for i := range len(text) {
 		if node, ok = t.step(node, text[i]); !ok {
 			break

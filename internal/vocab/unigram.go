@@ -17,7 +17,6 @@ type scratch struct {
 	narrow []narrowCell
 	text   []byte
 	words  []byte
-	ids    []int32
 }
 
 // wideCell is the best way to reach a byte position, in the arithmetic of the tokenizers library.

@@ -39,7 +39,7 @@ func tokenizerRules() []rule {
 		as[*vocab.UnsupportedError](exitUsage, nil),
 		as[*vocab.ModeError](exitUsage, nil),
 		as[*vocab.NoTextError](exitUsage, nil),
-		as(exitUsage, func(e *vocab.VocabSizeError) string {
+		as(exitUsage, func(e *vocab.SizeError) string {
 			if e.Most > 0 {
 				return fmt.Sprintf("--vocab-size %d is what this text has to offer; more text has more", e.Most)
 			}

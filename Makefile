@@ -22,8 +22,9 @@ ifeq ($(shell go env GOARCH),amd64)
 export GOEXPERIMENT := simd
 endif
 
-# Packages where goroutines meet. The race detector makes graph and numeric code too slow.
-RACE := ./cmd/internal/term ./datasets ./internal/atomicfile ./internal/plugin ./registry/...
+# Packages where goroutines meet. The race detector makes graph and numeric code too slow, so none
+# of these reaches GoMLX.
+RACE := ./datasets ./eval ./eval/significance ./internal/atomicfile ./internal/plugin ./registry/...
 
 # Packages whose tests reach GoMLX. XLA takes all cores, so their tests run one package at a time.
 GOMLX = $(shell go list -test -f '{{if not .ForTest}}{{.ImportPath}} {{join .Deps " "}}{{end}}' ./... \
@@ -51,13 +52,16 @@ demo: ## the life of a model on real data, in minutes: scripts/demo.sh
 
 .PHONY: test
 test: plugin ## run all tests; installs what they need
-	$(GOTEST) $$(go list ./... | grep -vxFf <(printf '%s\n' $(GOMLX) $$(go list $(RACE))))
-	$(GOTEST) -p 1 $(GOMLX)
+	@echo 'packages without graphs'
+	@$(GOTEST) $$(go list ./... | grep -vxFf <(printf '%s\n' $(GOMLX) $$(go list $(RACE))))
+	@echo 'packages that reach GoMLX, one at a time'
+	@$(GOTEST) -p 1 $(GOMLX)
 	@$(MAKE) --no-print-directory test-race
 
 .PHONY: test-race
 test-race: ## run the tests of the packages where goroutines meet, with the race detector
-	$(GOTEST) -race $(RACE)
+	@echo 'packages where goroutines meet, with the race detector'
+	@$(GOTEST) -race $(RACE)
 
 .PHONY: check
 check: fmt-check tidy-check generate-check lint vet test deadcode ## all that must hold before a change lands

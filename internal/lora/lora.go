@@ -34,7 +34,8 @@ func DefaultOptions() Options {
 	return Options{Rank: 8, Alpha: 16, Targets: []string{"q", "v"}}
 }
 
-// AllLinear stands for every projection in the blocks.
+// AllLinear stands for every projection in the blocks; the head must be named by itself, as
+// lm_head.
 const AllLinear = "all-linear"
 
 // Validate says all that is wrong with the options.
@@ -124,7 +125,10 @@ func New(o Options, config t5.Config) (*Adapter, error) {
 // matches follows PEFT: a name ends in the target after a dot, or, where there is one target
 // only, the target is a regular expression of the whole name.
 func matches(target, name string, single bool) (bool, error) {
-	if target == AllLinear || name == target || strings.HasSuffix(name, "."+target) {
+	if target == AllLinear {
+		return name+".weight" != t5.Head, nil
+	}
+	if name == target || strings.HasSuffix(name, "."+target) {
 		return true, nil
 	}
 	if !single || !strings.ContainsAny(target, `.*+?()[]{}|\^$`) {

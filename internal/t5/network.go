@@ -215,14 +215,13 @@ func (n *Network) crossAttention(i int, x, k, v, mask *Node) *Node {
 //
 //	states [..., d_model]   →   [..., vocab], float32
 func (n *Network) Logits(states *Node) *Node {
-	head := Head
-	if n.Config.TieWordEmbeddings {
-		head = Embedding
-	}
 	if n.Config.scaled() {
 		states = MulScalar(states, 1/math.Sqrt(float64(n.Config.DModel)))
 	}
-	return convert(linear(n.cast(states), n.cast(n.weight(head))), dtypes.Float32)
+	if n.Config.TieWordEmbeddings {
+		return convert(linear(n.cast(states), n.cast(n.weight(Embedding))), dtypes.Float32)
+	}
+	return convert(n.project(Head, states), dtypes.Float32)
 }
 
 // shiftRight makes decoder inputs of labels: the start token, then the labels without the last;

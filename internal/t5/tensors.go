@@ -34,9 +34,9 @@ func (s Spec) Size() int {
 }
 
 // Projection says whether the tensor is a linear layer's weight [out, in]: what an adapter may
-// sit on.
+// sit on. A head of its own is one; a tied one is an embedding.
 func (s Spec) Projection() bool {
-	return len(s.Shape) == 2 && s.Name != Embedding && s.Name != Head && !isBias(s.Name)
+	return len(s.Shape) == 2 && s.Name != Embedding && !isBias(s.Name)
 }
 
 // Specs lists the tensors of the model in a fixed order. A tied head has no tensor of its own.

@@ -7,7 +7,6 @@
 package device
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -142,9 +141,6 @@ func (b *Backend) Describe() string {
 	}
 	return b.Kind + " (" + filepath.Base(b.Plugin) + ")"
 }
-
-// errNoXLA is what a build without cgo says.
-var errNoXLA = errors.New("this build has no XLA (it was built without cgo)")
 
 // asError turns what a graph function or the engine panicked with into an error.
 func asError(what string, recovered any) error {

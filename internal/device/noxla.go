@@ -2,6 +2,12 @@
 
 package device
 
-import "github.com/gomlx/compute"
+import (
+	"errors"
 
-func openXLA(string) (compute.Backend, error) { return nil, errNoXLA }
+	"github.com/gomlx/compute"
+)
+
+func openXLA(string) (compute.Backend, error) {
+	return nil, errors.New("this build has no XLA (it was built without cgo)")
+}

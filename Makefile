@@ -97,7 +97,7 @@ vet: ## run go vet
 
 .PHONY: deadcode
 deadcode: $(DEADCODE) ## print functions that no command reaches, but for those that scripts/deadcode-allowed.txt lists; there must be none
-	@dead=$$($(DEADCODE) ./cmd/... | sed -E 's/:[0-9]+:[0-9]+: unreachable func: / /' | sort | comm -23 - scripts/deadcode-allowed.txt); \
+	@dead=$$($(DEADCODE) ./cmd/... | sed -E 's/:[0-9]+:[0-9]+: unreachable func: / /' | LC_ALL=C sort | LC_ALL=C comm -23 - scripts/deadcode-allowed.txt); \
 	[ -z "$$dead" ] || { echo "$$dead"; exit 1; }
 
 .PHONY: pins

@@ -9,18 +9,18 @@ import (
 func TestOf(t *testing.T) {
 	candidates := []string{"train", "validation", "test", "max_input", "learning_rate", "finetune"}
 	tests := map[string]struct{ name, want string }{
-		"exact":          {"train", "train"},
-		"one letter":     {"trian", "train"},
-		"dash":           {"max-input", "max_input"},
-		"case":           {"Test", "test"},
-		"start":          {"val", "validation"},
-		"two letters":    {"lerning_rat", "learning_rate"},
-		"nothing alike":  {"gradient", ""},
-		"empty":          {"", ""},
-		"too far":        {"text_columns", ""},
-		"a longer name":  {"finetuning", "finetune"},
-		"end":            {"rate", "learning_rate"},
-		"unknown":        {"zzz", ""},
+		"exact":         {"train", "train"},
+		"one letter":    {"trian", "train"},
+		"dash":          {"max-input", "max_input"},
+		"case":          {"Test", "test"},
+		"start":         {"val", "validation"},
+		"two letters":   {"lerning_rat", "learning_rate"},
+		"nothing alike": {"gradient", ""},
+		"empty":         {"", ""},
+		"too far":       {"text_columns", ""},
+		"a longer name": {"finetuning", "finetune"},
+		"end":           {"rate", "learning_rate"},
+		"unknown":       {"zzz", ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/t5ctl/t5ctl/cmd/internal/settings"
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
+	"github.com/t5ctl/t5ctl/internal/machine"
 )
 
 // App is what every command is given: where to speak, what is set, where to log.
@@ -34,10 +36,19 @@ type App struct {
 // Main runs t5ctl with the process's streams and signals and returns the exit code. The first
 // SIGINT or SIGTERM cancels the command's context, so that it can save; the second one kills.
 func Main(args []string) int {
+	if computes(args) {
+		machine.UseHugePages()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	return NewApp(os.Stdin, os.Stdout, os.Stderr).Run(ctx, args)
+}
+
+// computes says whether the command line is one that runs a model, by its first word.
+func computes(args []string) bool {
+	first := slices.IndexFunc(args, func(arg string) bool { return !strings.HasPrefix(arg, "-") })
+	return first >= 0 && slices.Contains([]string{"train", "finetune", "generate", "eval", "exposure", "bench"}, args[first])
 }
 
 // NewApp makes an App that speaks on the given streams.

@@ -86,6 +86,9 @@ func (f Fit) Exposure(secret float64) float64 { return -Log2CDF((secret-f.Loc)/f
 
 // logNormCDF is the logarithm of the normal distribution, far tail included.
 func logNormCDF(x float64) float64 {
+	if x > 0 {
+		return math.Log1p(-0.5 * math.Erfc(x/math.Sqrt2))
+	}
 	if x > -30 {
 		return math.Log(0.5 * math.Erfc(-x/math.Sqrt2))
 	}

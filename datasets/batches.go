@@ -22,6 +22,7 @@ type BatchOptions struct {
 	Seed       uint64
 	Shuffle    bool // a new order each pass, from the seed; without, rows keep the order of the file within their bucket
 	DropLast   bool // leave out the batches that would have empty rows
+	Packing    bool // several examples a row, all rows of one shape, instead of buckets
 }
 
 // Shape says what batches of one bucket look like and how many a pass has.
@@ -95,7 +96,8 @@ func (s *Stream) Close() error { return s.plan.close() }
 type rowSet interface {
 	len() int64
 	lengths(i int64) (input, target int)
-	row(epoch int, i int64) (id string, input, target []int32)
+	// examples are those of row i: one, or as many as are packed into it.
+	examples(epoch int, i int64) []seq2seq.Example
 }
 
 // pairRows are the rows of a corpus as they are.
@@ -103,9 +105,9 @@ type pairRows struct{ *Corpus }
 
 func (p pairRows) len() int64                          { return p.Len() }
 func (p pairRows) lengths(i int64) (input, target int) { return p.Lengths(i) }
-func (p pairRows) row(_ int, i int64) (id string, input, target []int32) {
-	input, target = p.Tokens(i)
-	return p.ID(i), input, target
+func (p pairRows) examples(_ int, i int64) []seq2seq.Example {
+	input, target := p.Tokens(i)
+	return []seq2seq.Example{{ID: p.ID(i), Input: input, Target: target}}
 }
 
 // Batches makes batches of the corpus's pairs.
@@ -120,6 +122,7 @@ func (c *Corpus) Batches(o BatchOptions) (*Stream, error) {
 // bucketPlan divides rows into buckets and each bucket into batches.
 type bucketPlan struct {
 	rows    rowSet
+	packed  *packedRows // rows, where they are packed
 	options BatchOptions
 	stream  uint64 // tells apart the objectives of a mixture, so that each has its own order
 	buckets []bucketRows
@@ -152,12 +155,19 @@ func newBucketPlan(rows rowSet, o BatchOptions, stream uint64) (*bucketPlan, err
 		return nil, errors.New("a batch needs a number of rows, or of tokens, and not both")
 	}
 	if rows.len() == 0 {
-		return nil, errors.New("there is no row to make a batch of")
+		return nil, errNoRows
 	}
 	p := &bucketPlan{rows: rows, options: o, stream: stream, epoch: -1}
+	if o.Packing {
+		packed, err := pack(rows, o.Seed, stream)
+		if err != nil {
+			return nil, err
+		}
+		p.rows, p.packed, p.options.Buckets = packed, packed, []Bucket{packed.shape}
+	}
 	buckets, err := p.chosen()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, p.close())
 	}
 	if err := p.fill(buckets); err != nil {
 		return nil, errors.Join(err, p.close())
@@ -168,6 +178,8 @@ func newBucketPlan(rows rowSet, o BatchOptions, stream uint64) (*bucketPlan, err
 	return p, nil
 }
 
+var errNoRows = errors.New("there is no row to make a batch of")
+
 // chosen gives the buckets in the order in which they are tried.
 func (p *bucketPlan) chosen() ([]Bucket, error) {
 	longest := Bucket{}
@@ -176,9 +188,11 @@ func (p *bucketPlan) chosen() ([]Bucket, error) {
 		longest.Input, longest.Target = max(longest.Input, input), max(longest.Target, target)
 		p.real += int64(input + target)
 		if len(p.options.Buckets) > 0 && !slices.ContainsFunc(p.options.Buckets, func(b Bucket) bool { return b.holds(Bucket{input, target}) }) {
-			id, _, _ := p.rows.row(0, i)
-			return nil, &TooLongError{ID: id, Input: input, Target: target}
+			return nil, &TooLongError{ID: p.rows.examples(0, i)[0].ID, Input: input, Target: target}
 		}
+	}
+	if p.packed != nil {
+		p.real = p.packed.real
 	}
 	if len(p.options.Buckets) > 0 {
 		buckets := slices.Clone(p.options.Buckets)
@@ -241,10 +255,14 @@ func (p *bucketPlan) tokens() (have, padded int64) {
 }
 
 func (p *bucketPlan) close() error {
-	if p.members == nil {
-		return nil
+	var errs []error
+	if p.members != nil {
+		errs = append(errs, p.members.close())
 	}
-	return p.members.close()
+	if p.packed != nil {
+		errs = append(errs, p.packed.close())
+	}
+	return errors.Join(errs...)
 }
 
 // arrange draws the orders of a pass.
@@ -271,17 +289,25 @@ func (p *bucketPlan) batch(epoch int, n int64) (seq2seq.Batch, error) {
 		k++
 	}
 	b := &p.buckets[k]
-	batch := seq2seq.New(b.batchRows, b.Input, b.Target)
+	empty := seq2seq.New
+	if p.packed != nil {
+		empty = seq2seq.NewPacked
+	}
+	batch := empty(b.batchRows, b.Input, b.Target)
 	for i := n * int64(b.batchRows); i < min((n+1)*int64(b.batchRows), b.n); i++ {
 		at := i
 		if p.options.Shuffle {
 			at = int64(b.order.at(uint64(i)))
 		}
-		id, input, target := p.rows.row(epoch, p.members.at(b.from+at))
-		if len(input) > b.Input || len(target) > b.Target {
-			return seq2seq.Batch{}, &TooLongError{ID: id, Input: len(input), Target: len(target)}
+		examples := p.rows.examples(epoch, p.members.at(b.from+at))
+		var need Bucket
+		for _, e := range examples {
+			need.Input, need.Target = need.Input+len(e.Input), need.Target+len(e.Target)
 		}
-		batch.Append(id, input, target)
+		if !b.holds(need) {
+			return seq2seq.Batch{}, &TooLongError{ID: examples[0].ID, Input: need.Input, Target: need.Target}
+		}
+		batch.Append(examples...)
 	}
 	return batch, nil
 }

@@ -51,7 +51,7 @@ func (s Source) Open(ctx context.Context, split Split, o OpenOptions) (_ *Data, 
 		}
 		d.Record.Fingerprint, d.Record.Stats = d.pairs.Fingerprint(), d.pairs.Stats()
 	}
-	if d.reads(SpanCorruption) || d.reads(Denoise) {
+	if d.reads(SpanCorruption) || d.reads(Denoise) || d.reads(PrefixLM) {
 		d.texts, d.Record.Files, err = Tokenize(ctx, s.tokenize(files, Texts, o))
 		if err != nil {
 			return nil, err
@@ -126,6 +126,7 @@ func (d *Data) Batches(o BatchOptions) (*Stream, error) {
 	if o.MaxBuckets == 0 {
 		o.MaxBuckets = d.source.MaxBuckets
 	}
+	o.Packing = o.Packing || d.source.Packing
 	var parts []batchPlan
 	var rates []float64
 	for i, objective := range d.source.objectives() {
@@ -155,6 +156,8 @@ func (d *Data) rows(o Objective, seed, stream uint64) (rowSet, error) {
 		return newSpanRows(d.texts, d.tok, o.settings(), d.source.MaxInput, d.source.MaxTarget, seed, stream)
 	case Denoise:
 		return newDenoiseRows(d.texts, d.tok, o.settings(), d.limit(), seed, stream), nil
+	case PrefixLM:
+		return newPrefixRows(d.texts, d.tok, d.source.MaxInput-1, d.source.MaxTarget, seed, stream), nil
 	}
 	return nil, &FieldError{Field: "objectives", Reason: fmt.Sprintf("%q is none of %v", o.Kind, Kinds())}
 }

@@ -3,6 +3,7 @@ package datasets
 import (
 	"slices"
 
+	"github.com/t5ctl/t5ctl/internal/seq2seq"
 	"github.com/t5ctl/t5ctl/internal/vocab"
 )
 
@@ -95,9 +96,9 @@ func (d *denoiseRows) lengths(i int64) (input, target int) {
 	return n, n
 }
 
-func (d *denoiseRows) row(epoch int, i int64) (id string, input, target []int32) {
+func (d *denoiseRows) examples(epoch int, i int64) []seq2seq.Example {
 	tokens, _ := d.texts.Tokens(i)
 	tokens = tokens[:min(len(tokens), d.limit)]
 	r := newRandom(forNoise, d.seed, d.stream, uint64(epoch), uint64(i))
-	return d.texts.ID(i), append(d.noise.disturb(tokens, r), d.eos), append(tokens, d.eos)
+	return []seq2seq.Example{{ID: d.texts.ID(i), Input: append(d.noise.disturb(tokens, r), d.eos), Target: append(tokens, d.eos)}}
 }

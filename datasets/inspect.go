@@ -191,11 +191,16 @@ func (in *inspector) seen(e Example, name string, o Objective, stream uint64) Se
 	tokens = tokens[:len(tokens)-1]
 	r := newRandom(forNoise, in.options.Seed, stream, 0, uint64(e.Row))
 	var input, target []int32
-	if o.Kind == Denoise {
+	switch o.Kind {
+	case Denoise:
 		limit := min(in.source.MaxInput, in.source.MaxTarget) - 1
 		target = tokens[:min(len(tokens), limit)]
 		input = noise{o.settings(), sentinelsOf(in.tok)}.disturb(target, r)
-	} else {
+	case PrefixLM:
+		tokens = tokens[:min(len(tokens), in.source.MaxInput-1)]
+		n, _ := prefixSplit(len(tokens), in.source.MaxTarget-1, r)
+		input, target = tokens[:n], tokens[n:]
+	default:
 		sentinels := sentinelsOf(in.tok)
 		length, _ := SpanLengths(in.source.MaxInput, o.settings().density, o.settings().span)
 		tokens = tokens[:min(len(tokens), length, len(sentinels))]

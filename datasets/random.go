@@ -15,6 +15,7 @@ const (
 	forBatches            // the order of batches
 	forMixture            // which objective comes next
 	forNoise              // what is masked, dropped and moved
+	forPacking            // which examples may share a row
 )
 
 // newRandom keys a source by what it is for and by any numbers.

@@ -64,6 +64,9 @@ type Source struct {
 	// MaxBuckets is the most shapes of batch that are chosen from the lengths of the data. More
 	// mean less padding, and each is compiled once when a run starts. The default is 3.
 	MaxBuckets int `yaml:"max_buckets,omitempty" json:"max_buckets,omitempty"`
+	// Packing puts several examples into one row, masked from each other, instead of padding: all
+	// batches have one shape. It replaces the buckets.
+	Packing bool `yaml:"packing,omitempty" json:"packing,omitempty"`
 	// Buckets are the shapes themselves, instead of chosen ones. The largest must hold the
 	// longest row that max_input and max_target let through.
 	Buckets []Bucket `yaml:"buckets,omitempty" json:"buckets,omitempty"`

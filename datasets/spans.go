@@ -5,6 +5,7 @@ import (
 	"math"
 	"sort"
 
+	"github.com/t5ctl/t5ctl/internal/seq2seq"
 	"github.com/t5ctl/t5ctl/internal/vocab"
 )
 
@@ -155,12 +156,12 @@ func (s *spanRows) lengths(i int64) (input, target int) {
 	return n - noise + spans + 1, noise + spans + 1
 }
 
-func (s *spanRows) row(epoch int, i int64) (id string, input, target []int32) {
+func (s *spanRows) examples(epoch int, i int64) []seq2seq.Example {
 	tokens, first := s.texts.running(i*int64(s.piece), s.size(i))
 	r := newRandom(forNoise, s.seed, s.stream, uint64(epoch), uint64(i))
 	mask := spanMask(len(tokens), s.settings.density, s.settings.span, r)
-	input, target = SpanCorrupt(tokens, mask, s.sentinels)
-	return s.texts.ID(first), append(input, s.eos), append(target, s.eos)
+	input, target := SpanCorrupt(tokens, mask, s.sentinels)
+	return []seq2seq.Example{{ID: s.texts.ID(first), Input: append(input, s.eos), Target: append(target, s.eos)}}
 }
 
 // running gives n tokens of the texts written one after the other, and the row they start in.

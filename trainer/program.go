@@ -72,19 +72,40 @@ func (n *network) build(learning, frozen []*Node, seed *Node) *t5.Network {
 }
 
 // batchShape is what a program is compiled for.
-type batchShape struct{ rows, input, target int }
-
-func shapeOf(b seq2seq.Batch) batchShape { return batchShape{b.Rows, b.InputLen, b.TargetLen} }
-
-func (s batchShape) String() string {
-	return fmt.Sprintf("%d × (%d → %d)", s.rows, s.input, s.target)
+type batchShape struct {
+	rows, input, target int
+	packed              bool
 }
 
-func (s batchShape) inputs() []device.Input {
-	return []device.Input{
-		{Name: "inputs", Shape: shapes.Make(dtypes.Int32, s.rows, s.input)},
-		{Name: "labels", Shape: shapes.Make(dtypes.Int32, s.rows, s.target)},
+func shapeOf(b seq2seq.Batch) batchShape {
+	return batchShape{b.Rows, b.InputLen, b.TargetLen, b.Packed()}
+}
+
+func (s batchShape) String() string {
+	packed := ""
+	if s.packed {
+		packed = " packed"
 	}
+	return fmt.Sprintf("%d × (%d → %d)%s", s.rows, s.input, s.target, packed)
+}
+
+// inputs are the tensors of a batch: inputs, labels, and where examples are packed the segments of
+// both.
+func (s batchShape) inputs() []device.Input {
+	in, out := shapes.Make(dtypes.Int32, s.rows, s.input), shapes.Make(dtypes.Int32, s.rows, s.target)
+	inputs := []device.Input{{Name: "inputs", Shape: in}, {Name: "labels", Shape: out}}
+	if s.packed {
+		inputs = append(inputs, device.Input{Name: "input_segments", Shape: in}, device.Input{Name: "label_segments", Shape: out})
+	}
+	return inputs
+}
+
+// forward gives the logits of a batch whose tensors are those of inputs.
+func (s batchShape) forward(net *t5.Network, batch []*Node) *Node {
+	if s.packed {
+		return net.ForwardPacked(batch[0], batch[1], batch[2], batch[3])
+	}
+	return net.Forward(batch[0], batch[1])
 }
 
 // Elements of the vector of sums that the programs give.
@@ -102,27 +123,27 @@ func stack(s t5.Sums) *Node {
 
 // gradients compiles one micro-step: the gradients of the summed loss, then the sums.
 //
-//	learning…, frozen…, inputs, labels, seed   →   gradients…, [sums]
+//	learning…, frozen…, batch…, seed   →   gradients…, [sums]
 func (n *network) gradients(b *device.Backend, shape batchShape) (*device.Program, error) {
 	inputs := append(append(append([]device.Input{}, n.learning...), n.frozen...), shape.inputs()...)
 	inputs = append(inputs, device.Input{Name: "seed", Shape: shapes.Make(dtypes.Uint32)})
 	loss := t5.Loss{LabelSmoothing: n.options.LabelSmoothing, ZLoss: n.options.ZLoss}
 	return b.Compile("t5.gradients "+shape.String(), inputs, func(in []*Node) []*Node {
 		learning, frozen, rest := n.divide(in)
-		net := n.build(learning, frozen, rest[2])
-		s := loss.Of(net.Forward(rest[0], rest[1]), rest[1])
+		net := n.build(learning, frozen, rest[len(rest)-1])
+		s := loss.Of(shape.forward(net, rest), rest[1])
 		return append(Gradient(s.Loss, learning...), stack(s))
 	})
 }
 
 // evaluation compiles the sums of one batch without dropout and smoothing.
 //
-//	learning…, frozen…, inputs, labels   →   [sums]
+//	learning…, frozen…, batch…   →   [sums]
 func (n *network) evaluation(b *device.Backend, shape batchShape) (*device.Program, error) {
 	inputs := append(append(append([]device.Input{}, n.learning...), n.frozen...), shape.inputs()...)
 	return b.Compile("t5.evaluation "+shape.String(), inputs, func(in []*Node) []*Node {
 		learning, frozen, rest := n.divide(in)
-		return []*Node{stack(t5.Loss{}.Of(n.build(learning, frozen, nil).Forward(rest[0], rest[1]), rest[1]))}
+		return []*Node{stack(t5.Loss{}.Of(shape.forward(n.build(learning, frozen, nil), rest), rest[1]))}
 	})
 }
 

@@ -134,16 +134,17 @@ func (r *run) gradients(batch seq2seq.Batch, micro int) ([]*tensors.Tensor, []fl
 
 // arguments are the weights and the batch; the last `own` of them are the batch's.
 func (r *run) arguments(batch seq2seq.Batch) (args []*tensors.Tensor, own int, err error) {
-	inputs, err := r.Backend.Int32(batch.Inputs, batch.Rows, batch.InputLen)
-	if err != nil {
-		return nil, 0, err
+	args = append(append(args, r.learn...), r.frozen...)
+	values := [][]int32{batch.Inputs, batch.Labels, batch.InputSegments, batch.LabelSegments}
+	for i, in := range shapeOf(batch).inputs() {
+		t, err := r.Backend.Int32(values[i], in.Shape.Dimensions...)
+		if err != nil {
+			return nil, 0, err
+		}
+		args = append(args, t)
+		own++
 	}
-	labels, err := r.Backend.Int32(batch.Labels, batch.Rows, batch.TargetLen)
-	if err != nil {
-		return nil, 0, err
-	}
-	args = append(append(append(args, r.learn...), r.frozen...), inputs, labels)
-	return args, 2, nil
+	return args, own, nil
 }
 
 // donateLast gives away the last k of n arguments.

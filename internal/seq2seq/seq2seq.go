@@ -8,15 +8,26 @@ const Ignore int32 = -100
 // Pad fills inputs on the right. It is id 0 in every T5 vocabulary.
 const Pad int32 = 0
 
+// Example is one input and what is to become of it.
+type Example struct {
+	ID            string
+	Input, Target []int32
+}
+
 // Batch is a rectangle of examples. Every row has the same two lengths; what a row lacks is
-// padding on the right.
+// padding on the right. A row holds one example or, packed, several, one after the other.
 type Batch struct {
 	Rows      int
 	InputLen  int
 	TargetLen int
 	Inputs    []int32  // [Rows, InputLen], Pad on the right
 	Labels    []int32  // [Rows, TargetLen], Ignore where there is no target
-	IDs       []string // one a real row; rows past len(IDs) are padding with no label at all
+	IDs       []string // one an example
+	// Which example of its row a token belongs to, counted from 1; 0 is padding. Nil where
+	// nothing is packed.
+	InputSegments, LabelSegments []int32
+
+	filled int // rows that have their examples; those after it are padding with no label at all
 }
 
 // New is a batch of padding alone: no input token, no label.
@@ -33,16 +44,41 @@ func New(rows, inputLen, targetLen int) Batch {
 	return b
 }
 
-// Append puts one example into the next free row, cut to the batch's lengths.
-// It panics if there is no free row: whoever fills a batch counts its rows.
-func (b *Batch) Append(id string, input, target []int32) {
-	row := len(b.IDs)
-	if row >= b.Rows {
+// NewPacked is a batch of padding whose rows can take several examples each.
+func NewPacked(rows, inputLen, targetLen int) Batch {
+	b := New(rows, inputLen, targetLen)
+	b.InputSegments, b.LabelSegments = make([]int32, rows*inputLen), make([]int32, rows*targetLen)
+	return b
+}
+
+// Packed says whether rows may hold several examples.
+func (b *Batch) Packed() bool { return b.InputSegments != nil }
+
+// Append puts examples into the next free row, cut to the batch's lengths; several only where the
+// batch is packed. It panics if there is no free row: whoever fills a batch counts its rows.
+func (b *Batch) Append(examples ...Example) {
+	if b.filled >= b.Rows {
 		panic("seq2seq: batch is full")
 	}
-	copy(b.Inputs[row*b.InputLen:(row+1)*b.InputLen], input)
-	copy(b.Labels[row*b.TargetLen:(row+1)*b.TargetLen], target)
-	b.IDs = append(b.IDs, id)
+	inputs := b.Inputs[b.filled*b.InputLen : (b.filled+1)*b.InputLen]
+	labels := b.Labels[b.filled*b.TargetLen : (b.filled+1)*b.TargetLen]
+	in, out := 0, 0
+	for k, e := range examples {
+		nextIn, nextOut := in+copy(inputs[in:], e.Input), out+copy(labels[out:], e.Target)
+		if b.Packed() {
+			number(b.InputSegments[b.filled*b.InputLen:], in, nextIn, k+1)
+			number(b.LabelSegments[b.filled*b.TargetLen:], out, nextOut, k+1)
+		}
+		in, out = nextIn, nextOut
+		b.IDs = append(b.IDs, e.ID)
+	}
+	b.filled++
+}
+
+func number(row []int32, from, to, segment int) {
+	for i := from; i < to; i++ {
+		row[i] = int32(segment)
+	}
 }
 
 // Tokens counts the input tokens that are not padding and the labels that count.

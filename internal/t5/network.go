@@ -146,9 +146,11 @@ func (n *Network) activate(x *Node) *Node {
 // Encode runs the encoder.
 //
 //	ids [batch, length], padded on the right   →   states [batch, length, d_model]
-func (n *Network) Encode(ids *Node) *Node {
+func (n *Network) Encode(ids *Node) *Node { return n.encode(ids, n.Config.PaddingMask(ids)) }
+
+// encode adds mask to the scores of every layer; it is broadcastable to [batch, heads, length, length].
+func (n *Network) encode(ids, mask *Node) *Node {
 	length := ids.Shape().Dimensions[1]
-	mask := n.Config.PaddingMask(ids)
 	x := n.embed(ids)
 	var bias *Node
 	for i := range n.Config.NumLayers {
@@ -170,18 +172,22 @@ func (n *Network) float(name string) *Node { return convert(n.weight(name), dtyp
 //
 // Rows is a multiple of sources; see crossAttention.
 func (n *Network) Decode(ids, states, mask *Node) *Node {
+	return n.decode(ids, states, causalMask(ids.Graph(), ids.Shape().Dimensions[1]), mask)
+}
+
+// decode adds own to the scores of self-attention and cross to those of cross-attention.
+func (n *Network) decode(ids, states, own, cross *Node) *Node {
 	length := ids.Shape().Dimensions[1]
-	causal := causalMask(ids.Graph(), length)
 	x := n.embed(ids)
 	var bias *Node
 	for i := range n.Config.NumDecoderLayers {
 		block := fmt.Sprintf("decoder.block.%d.layer.", i)
 		if i == 0 || n.Config.biasInEachLayer() {
-			bias = Add(n.Config.positionBias(n.float(block+"0.SelfAttention."+biasSuffix), length, length, false), causal)
+			bias = Add(n.Config.positionBias(n.float(block+"0.SelfAttention."+biasSuffix), length, length, false), own)
 		}
 		x = n.selfAttention(block+"0.", x, bias)
 		k, v := n.crossKeys(i, states)
-		x = n.crossAttention(i, x, k, v, mask)
+		x = n.crossAttention(i, x, k, v, cross)
 		x = n.feedForward(block+"2.", x)
 	}
 	return n.Dropout.Apply(n.norm(decoderFinalNorm, x))
@@ -245,6 +251,21 @@ func (c Config) shiftRight(labels *Node) *Node {
 func (n *Network) Forward(inputs, labels *Node) *Node {
 	states := n.Encode(inputs)
 	return n.Logits(n.Decode(n.Config.shiftRight(labels), states, n.Config.PaddingMask(inputs)))
+}
+
+// ForwardPacked is one teacher-forced pass over rows that hold several examples each. A token sees
+// those of its own segment only, so that its logits are those of its example alone in a row: T5
+// knows positions by their differences, which packing leaves as they are.
+//
+//	inputs, inputSegments [batch, length], labels, labelSegments [batch, targets]   →   logits [batch, targets, vocab]
+func (n *Network) ForwardPacked(inputs, labels, inputSegments, labelSegments *Node) *Node {
+	own := Add(causalMask(labels.Graph(), labels.Shape().Dimensions[1]), segmentMask(labelSegments, labelSegments))
+	states := n.encode(inputs, segmentMask(inputSegments, inputSegments))
+	shifted := n.Config.shiftRight(labels)
+	before := Concatenate([]*Node{ZerosLike(Slice(labelSegments, AxisRange(), AxisRange(0, 1))), Slice(labelSegments, AxisRange(), AxisRange(0, -1))}, 1)
+	start := BroadcastToDims(ConstAs(labels, int32(n.Config.DecoderStartTokenID)), labels.Shape().Dimensions...)
+	shifted = Where(Equal(before, labelSegments), shifted, start)
+	return n.Logits(n.decode(shifted, states, own, segmentMask(labelSegments, inputSegments)))
 }
 
 func iota32(g *Graph, dims []int, axis int) *Node {

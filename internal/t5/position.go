@@ -68,6 +68,17 @@ func (c Config) PaddingMask(ids *Node) *Node {
 	return InsertAxes(MulScalar(ConvertDType(pad, dtypes.Float32), masked), 1, 1)
 }
 
+// segmentMask is 0 where query and key belong to the same segment and −1e9 elsewhere. Padding is
+// segment 0, seen by padding only.
+//
+//	queries [batch, m], keys [batch, n]   →   [batch, 1, m, n]
+func segmentMask(queries, keys *Node) *Node {
+	m, n := queries.Shape().Dimensions[1], keys.Shape().Dimensions[1]
+	dims := []int{queries.Shape().Dimensions[0], m, n}
+	other := NotEqual(BroadcastToDims(InsertAxes(queries, 2), dims...), BroadcastToDims(InsertAxes(keys, 1), dims...))
+	return InsertAxes(MulScalar(ConvertDType(other, dtypes.Float32), masked), 1)
+}
+
 // causalMask hides the keys after each query.
 //
 //	→   [1, 1, length, length]

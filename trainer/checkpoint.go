@@ -89,15 +89,10 @@ func (r *run) writeCheckpoint(dir string, found *evaluation) (int64, error) {
 		}
 		state.Files[adapterConfig] = ""
 	}
-	rename := func(name string) string { return name }
-	if r.net.adapter != nil {
-		rename = lora.Key
-	}
-	if err := writeTensors(filepath.Join(dir, weights), r.Metadata, r.net.learning, r.learn, rename); err != nil {
+	if err := writeTensors(filepath.Join(dir, weights), r.Metadata, r.net.learning, r.learn); err != nil {
 		return 0, err
 	}
-	same := func(name string) string { return name }
-	if err := writeTensors(filepath.Join(dir, optimizerFile), nil, r.net.moments(), r.moments, same); err != nil {
+	if err := writeTensors(filepath.Join(dir, optimizerFile), nil, r.net.moments(), r.moments); err != nil {
 		return 0, err
 	}
 	state.Files[weights], state.Files[optimizerFile] = "", ""
@@ -119,14 +114,14 @@ func (r *run) writeCheckpoint(dir string, found *evaluation) (int64, error) {
 
 // writeTensors writes device tensors and reads the file back: it counts once every byte that
 // was meant is there.
-func writeTensors(path string, metadata map[string]string, specs []device.Input, values []*tensors.Tensor, key func(string) string) error {
+func writeTensors(path string, metadata map[string]string, specs []device.Input, values []*tensors.Tensor) error {
 	list := make([]safetensors.Tensor, len(specs))
 	for i, spec := range specs {
 		flat, err := tensors.CopyFlatData[float32](values[i])
 		if err != nil {
 			return err
 		}
-		if list[i], err = safetensors.FromFloat32s(key(spec.Name), "F32", spec.Shape.Dimensions, flat); err != nil {
+		if list[i], err = safetensors.FromFloat32s(spec.Name, "F32", spec.Shape.Dimensions, flat); err != nil {
 			return err
 		}
 	}
@@ -227,15 +222,14 @@ func (r *run) restore() error {
 }
 
 func (r *run) load(path string, state State) error {
-	weights, key := modelFile, func(name string) string { return name }
+	weights := modelFile
 	if r.net.adapter != nil {
-		weights, key = adapterFile, lora.Key
+		weights = adapterFile
 	}
-	if err := r.readTensors(filepath.Join(path, weights), r.net.learning, r.learn, key); err != nil {
+	if err := r.readTensors(filepath.Join(path, weights), r.net.learning, r.learn); err != nil {
 		return err
 	}
-	same := func(name string) string { return name }
-	if err := r.readTensors(filepath.Join(path, optimizerFile), r.net.moments(), r.moments, same); err != nil {
+	if err := r.readTensors(filepath.Join(path, optimizerFile), r.net.moments(), r.moments); err != nil {
 		return err
 	}
 	r.step, r.position, r.since, r.last = state.Step, state.Position, state.Since, path
@@ -243,16 +237,16 @@ func (r *run) load(path string, state State) error {
 	return r.Train.Seek(state.Position)
 }
 
-func (r *run) readTensors(path string, specs []device.Input, into []*tensors.Tensor, key func(string) string) error {
+func (r *run) readTensors(path string, specs []device.Input, into []*tensors.Tensor) error {
 	file, err := safetensors.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = file.Close() }() // opened for reading
 	for i, spec := range specs {
-		t, ok := file.Tensor(key(spec.Name))
+		t, ok := file.Tensor(spec.Name)
 		if !ok || !slices.Equal(t.Shape, spec.Shape.Dimensions) {
-			return fmt.Errorf("%s: %s is missing or has another shape", path, key(spec.Name))
+			return fmt.Errorf("%s: %s is missing or has another shape", path, spec.Name)
 		}
 		values, err := t.Float32s()
 		if err != nil {

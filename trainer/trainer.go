@@ -172,9 +172,11 @@ func (r *run) place(adapter *lora.Adapter) (err error) {
 	} else {
 		r.frozen = base
 		for i, spec := range adapter.Specs() {
-			values := spec.Init(r.Options.Seed)
+			var values []float32
 			if r.Adapter != nil {
 				values = r.Adapter[i]
+			} else if values, err = spec.Init(r.Options.Seed, r.Base.Float32s); err != nil {
+				return err
 			}
 			t, err := r.Backend.Float32(values, spec.Shape...)
 			if err != nil {

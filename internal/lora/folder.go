@@ -21,21 +21,21 @@ const (
 
 // peftConfig is the part of adapter_config.json that is read and written here.
 type peftConfig struct {
-	PeftType      string          `json:"peft_type"`
-	TaskType      string          `json:"task_type"`
-	Base          string          `json:"base_model_name_or_path"`
-	R             int             `json:"r"`
-	Alpha         float64         `json:"lora_alpha"`
-	Dropout       float64         `json:"lora_dropout"`
-	TargetModules json.RawMessage `json:"target_modules"`
-	Bias          string          `json:"bias"`
-	UseRSLoRA     bool            `json:"use_rslora"`
-	FanInFanOut   bool            `json:"fan_in_fan_out"`
-	InferenceMode bool            `json:"inference_mode"`
-	UseDoRA       bool            `json:"use_dora"`
-	RankPattern   map[string]int  `json:"rank_pattern"`
-	AlphaPattern  map[string]any  `json:"alpha_pattern"`
-	ModulesToSave []string        `json:"modules_to_save"`
+	PeftType      string             `json:"peft_type"`
+	TaskType      string             `json:"task_type"`
+	Base          string             `json:"base_model_name_or_path"`
+	R             int                `json:"r"`
+	Alpha         float64            `json:"lora_alpha"`
+	Dropout       float64            `json:"lora_dropout"`
+	TargetModules json.RawMessage    `json:"target_modules"`
+	Bias          string             `json:"bias"`
+	UseRSLoRA     bool               `json:"use_rslora"`
+	FanInFanOut   bool               `json:"fan_in_fan_out"`
+	InferenceMode bool               `json:"inference_mode"`
+	UseDoRA       bool               `json:"use_dora"`
+	RankPattern   map[string]int     `json:"rank_pattern"`
+	AlphaPattern  map[string]float64 `json:"alpha_pattern"`
+	ModulesToSave []string           `json:"modules_to_save"`
 }
 
 // UnsupportedError says which feature of a PEFT adapter is not known here.
@@ -49,16 +49,10 @@ func (p peftConfig) unsupported() string {
 	switch {
 	case p.PeftType != "LORA":
 		return fmt.Sprintf("peft_type %q", p.PeftType)
-	case p.UseDoRA:
-		return "use_dora"
 	case p.FanInFanOut:
 		return "fan_in_fan_out"
 	case p.Bias != "" && p.Bias != "none":
 		return fmt.Sprintf("bias %q", p.Bias)
-	case len(p.RankPattern) > 0 || len(p.AlphaPattern) > 0:
-		return "rank_pattern and alpha_pattern"
-	case len(p.ModulesToSave) > 0:
-		return "modules_to_save"
 	}
 	return ""
 }
@@ -89,7 +83,10 @@ func Read(dir string, config t5.Config) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	adapter, err := New(Options{Rank: p.R, Alpha: p.Alpha, Dropout: p.Dropout, Targets: targets, RSLoRA: p.UseRSLoRA}, config)
+	adapter, err := New(Options{
+		Rank: p.R, Alpha: p.Alpha, Dropout: p.Dropout, Targets: targets, RSLoRA: p.UseRSLoRA, DoRA: p.UseDoRA,
+		RankPattern: p.RankPattern, AlphaPattern: p.AlphaPattern, ModulesToSave: p.ModulesToSave,
+	}, config)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -120,7 +117,7 @@ func (f *Folder) readWeights(dir string) error {
 	wrong := t5.WeightsError{Dir: dir}
 	known := map[string]bool{}
 	for _, spec := range f.Adapter.Specs() {
-		name := prefix + spec.Name
+		name := spec.Name
 		known[name] = true
 		t, ok := file.Tensor(name)
 		switch {
@@ -152,7 +149,7 @@ func (f *Folder) readWeights(dir string) error {
 func Write(dir string, a *Adapter, base string, metadata map[string]string, values [][]float32) error {
 	var tensors []safetensors.Tensor
 	for i, spec := range a.Specs() {
-		t, err := safetensors.FromFloat32s(prefix+spec.Name, "F32", spec.Shape, values[i])
+		t, err := safetensors.FromFloat32s(spec.Name, "F32", spec.Shape, values[i])
 		if err != nil {
 			return err
 		}
@@ -176,8 +173,8 @@ func WriteConfig(dir string, o Options, base string) error {
 	}
 	data, err := json.MarshalIndent(peftConfig{
 		PeftType: "LORA", TaskType: "SEQ_2_SEQ_LM", Base: base, R: o.Rank, Alpha: o.Alpha, Dropout: o.Dropout,
-		TargetModules: raw, Bias: "none", UseRSLoRA: o.RSLoRA, InferenceMode: true,
-		RankPattern: map[string]int{}, AlphaPattern: map[string]any{},
+		TargetModules: raw, Bias: "none", UseRSLoRA: o.RSLoRA, InferenceMode: true, UseDoRA: o.DoRA,
+		RankPattern: notNil(o.RankPattern), AlphaPattern: notNil(o.AlphaPattern), ModulesToSave: o.ModulesToSave,
 	}, "", "  ")
 	if err != nil {
 		return err
@@ -185,5 +182,10 @@ func WriteConfig(dir string, o Options, base string) error {
 	return atomicfile.WriteBytes(filepath.Join(dir, configFile), append(data, '\n'))
 }
 
-// Key is the name of an adapter's tensor in adapter_model.safetensors.
-func Key(name string) string { return prefix + name }
+// notNil is an empty map where there is none, which PEFT wants as {}.
+func notNil[V any](m map[string]V) map[string]V {
+	if m == nil {
+		return map[string]V{}
+	}
+	return m
+}

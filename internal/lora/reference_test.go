@@ -25,9 +25,10 @@ import (
 
 const base = "../t5/testdata/t5-1.1"
 
-// supported are the adapters made by peft 0.21.2 that are read here; the other folders of
-// testdata hold features that must be refused.
-func supported() []string { return []string{"q-v", "all-linear-rslora", "regex"} }
+// supported are the adapters made by peft 0.21.2.
+func supported() []string {
+	return []string{"q-v", "all-linear-rslora", "regex", "patterns", "dora", "modules-to-save"}
+}
 
 type example struct {
 	Inputs [][]int32 `json:"input_ids"`
@@ -191,16 +192,11 @@ func TestMergeAgreesWithPEFT(t *testing.T) {
 			t.Fatal(err)
 		}
 		i := slices.IndexFunc(c.Tensors, func(t safetensors.Tensor) bool { return t.Name == weight })
-		at, ok := folder.Adapter.Module(weight)
-		if !ok {
-			t.Fatalf("%s does not sit on %s", name, weight)
-		}
 		w, err := c.Tensors[i].Float32s()
 		if err != nil {
 			t.Fatal(err)
 		}
-		shape := c.Tensors[i].Shape
-		got := folder.Adapter.Options.Merge(w, folder.Values[at], folder.Values[at+1], shape[0], shape[1])
+		got := folder.Adapter.Merge(weight, w, folder.Values)
 		for j, v := range float32s(t, want, name+".merged."+weight) {
 			if math.Abs(float64(got[j]-v)) > 1e-6*math.Max(1, math.Abs(float64(v))) {
 				t.Fatalf("%s: merged[%d] = %g, want %g", name, j, got[j], v)
@@ -210,12 +206,30 @@ func TestMergeAgreesWithPEFT(t *testing.T) {
 }
 
 func TestFeaturesOfOtherAdaptersAreRefused(t *testing.T) {
-	config := t5.DefaultConfig()
-	for _, name := range []string{"patterns", "dora", "modules-to-save"} {
-		_, err := lora.Read(filepath.Join("testdata", name), config)
-		if _, ok := errors.AsType[*lora.UnsupportedError](err); !ok {
-			t.Errorf("%s: %v", name, err)
+	for _, change := range []string{`"bias": "all"`, `"fan_in_fan_out": true`, `"peft_type": "LOHA"`} {
+		dir := t.TempDir()
+		config := `{"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q"], ` + change + `}`
+		if err := os.WriteFile(filepath.Join(dir, "adapter_config.json"), []byte(config), 0o600); err != nil {
+			t.Fatal(err)
 		}
+		_, err := lora.Read(dir, t5.DefaultConfig())
+		if _, ok := errors.AsType[*lora.UnsupportedError](err); !ok {
+			t.Errorf("%s: %v", change, err)
+		}
+	}
+}
+
+// Two patterns that disagree about a projection are refused: their order should not decide.
+func TestPatternsThatDisagree(t *testing.T) {
+	config := t5.DefaultConfig()
+	config.NumDecoderLayers = 1
+	o := lora.Options{Rank: 2, Alpha: 2, Targets: []string{"q"}, RankPattern: map[string]int{"q": 3, `decoder\..*\.q`: 4}}
+	if _, err := lora.New(o, config); err == nil {
+		t.Error("taken")
+	}
+	o.RankPattern["q"] = 4
+	if _, err := lora.New(o, config); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -90,7 +90,10 @@ func TestMergedModelScoresLikeBaseAndAdapter(t *testing.T) {
 	_ = c.Close()
 	var values [][]float32
 	for i, spec := range adapter.Specs() {
-		v := spec.Init(3)
+		v, err := spec.Init(3, c.Float32s)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for j := range v {
 			if i%2 == 1 { // B would start at zero
 				v[j] = float32(j%7-3) * 0.05

@@ -147,9 +147,7 @@ func mergeTensors(c *t5.Checkpoint, f *lora.Folder) ([]safetensors.Tensor, error
 		if err != nil {
 			return nil, err
 		}
-		if at, ok := f.Adapter.Module(t.Name); ok {
-			values = f.Adapter.Options.Merge(values, f.Values[at], f.Values[at+1], t.Shape[0], t.Shape[1])
-		}
+		values = f.Adapter.Merge(t.Name, values, f.Values)
 		if t, err = safetensors.FromFloat32s(t.Name, "F32", t.Shape, values); err != nil {
 			return nil, err
 		}

@@ -122,6 +122,19 @@ func match(c Config, folder *safetensors.File, dir string) ([]safetensors.Tensor
 // Close releases the mapping; Tensors must not be used any more.
 func (c *Checkpoint) Close() error { return c.folder.Close() }
 
+// Float32s reads one tensor.
+func (c *Checkpoint) Float32s(name string) ([]float32, error) {
+	i := slices.IndexFunc(c.Tensors, func(t safetensors.Tensor) bool { return t.Name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("the model has no tensor %s", name)
+	}
+	values, err := c.Tensors[i].Float32s()
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	return values, nil
+}
+
 // Place puts the weights where `put` says, as float32, in the order of Config.Specs.
 func (c *Checkpoint) Place(put func(values []float32, dims ...int) (*tensors.Tensor, error)) ([]*tensors.Tensor, error) {
 	placed := make([]*tensors.Tensor, len(c.Tensors))

@@ -34,7 +34,7 @@ from safetensors.torch import save_file
 STEPS = 20
 MERGED = "encoder.block.0.layer.0.SelfAttention.v.weight"
 
-# What the supported adapters look like, and two that need more than plain LoRA.
+# What the adapters look like.
 ADAPTERS = {
     "q-v": dict(r=4, lora_alpha=8, target_modules=["q", "v"]),
     "all-linear-rslora": dict(r=4, lora_alpha=8, target_modules="all-linear", use_rslora=True),
@@ -48,6 +48,8 @@ ADAPTERS = {
 RUNS = {
     "q-v": dict(r=4, lora_alpha=8, target_modules=["q", "v"], learning_rate=1e-2),
     "all-linear-rslora": dict(r=4, lora_alpha=8, target_modules="all-linear", use_rslora=True, learning_rate=5e-3),
+    "dora": dict(r=4, lora_alpha=8, target_modules=["q", "v"], use_dora=True, learning_rate=1e-2),
+    "modules-to-save": dict(r=4, lora_alpha=8, target_modules=["q", "v"], modules_to_save=["final_layer_norm"], learning_rate=5e-3),
 }
 
 

@@ -1,0 +1,17 @@
+package model
+
+import (
+	"context"
+
+	"github.com/t5ctl/t5ctl/internal/decode"
+)
+
+// ScorePairs scores each target, its end included, after its own source. Targets are cut at as many
+// tokens as inputs.
+func (m *Model) ScorePairs(ctx context.Context, sources, targets []string) ([]decode.PairScores, error) {
+	inputs, labels := make([][]int32, len(sources)), make([][]int32, len(targets))
+	for i := range sources {
+		inputs[i], labels[i] = m.encode(sources[i]), m.encode(targets[i])
+	}
+	return m.engine.ScorePairs(ctx, inputs, labels)
+}

@@ -15,8 +15,12 @@ import (
 )
 
 // PairScores are natural logarithms about each token of a target: of its probability, and mean and
-// variance of such logarithms under the model's own distribution there.
-type PairScores struct{ LogProbs, Mean, Variance []float32 }
+// variance of such logarithms under the model's own distribution there. Best says where the token
+// is the likeliest, so that greedy search behind the tokens before it takes it.
+type PairScores struct {
+	LogProbs, Mean, Variance []float32
+	Best                     []bool
+}
 
 // pairShape is what a program over pairs is compiled for.
 type pairShape struct{ rows, length, targets int }
@@ -110,16 +114,23 @@ func (e *Engine) scorePairs(p *device.Program, sh pairShape, batch []int, source
 			return err
 		}
 	}
+	best, err := read[int32](out[3])
+	if err != nil {
+		return err
+	}
 	for i, at := range batch {
 		part := func(k int) []float32 { return slices.Clone(flat[k][i*sh.targets:][:len(targets[at])]) }
 		results[at] = PairScores{LogProbs: part(0), Mean: part(1), Variance: part(2)}
+		for k, t := range targets[at] {
+			results[at].Best = append(results[at].Best, best[i*sh.targets+k] == t)
+		}
 	}
 	return nil
 }
 
 // pairProgram compiles the scoring of pairs.
 //
-//	weights…, inputs [rows, length], labels [rows, targets]   →   log-probability, mean, variance, [rows, targets] each
+//	weights…, inputs [rows, length], labels [rows, targets]   →   log-probability, mean, variance, best token, [rows, targets] each
 func (e *Engine) pairProgram(sh pairShape) (*device.Program, error) {
 	inputs := append(e.weights.Inputs(),
 		device.Input{Name: "inputs", Shape: shapes.Make(dtypes.Int32, sh.rows, sh.length)},
@@ -133,7 +144,7 @@ func (e *Engine) pairProgram(sh pairShape) (*device.Program, error) {
 		p := Exp(logs)
 		mean := ReduceSum(Mul(p, logs), -1)
 		apart := Sub(logs, InsertAxes(mean, -1))
-		return []*Node{chosen, mean, ReduceSum(Mul(p, Mul(apart, apart)), -1)}
+		return []*Node{chosen, mean, ReduceSum(Mul(p, Mul(apart, apart)), -1), ArgMax(logits, -1, dtypes.Int32)}
 	})
 	if err == nil && e.Compiled != nil {
 		e.Compiled(name, p.CompileTime)

@@ -40,6 +40,18 @@ func TestScorePairsMoments(t *testing.T) {
 		if math.Abs(mass-1) > 1e-4 || math.Abs(float64(got.Mean[0])-mean) > 1e-3 || math.Abs(float64(got.Variance[0])-(second-mean*mean)) > 1e-2 {
 			t.Errorf("mass %v, mean %v, variance %v; scored mean %v, variance %v", mass, mean, second-mean*mean, got.Mean[0], got.Variance[0])
 		}
+		likeliest, greedy := 0, 0
+		for i, s := range scores[:vocabulary] {
+			if s.LogProbs[0] > scores[likeliest].LogProbs[0] {
+				likeliest = i
+			}
+			if s.Best[0] {
+				greedy = i
+			}
+		}
+		if likeliest != greedy {
+			t.Errorf("token %d is called the best; %d is likelier", greedy, likeliest)
+		}
 		alone, err := e.Score(context.Background(), f.sources()[1].Tokens, targets[vocabulary:])
 		if err != nil {
 			t.Fatal(err)
@@ -72,4 +84,30 @@ func nameOf(t *testing.T) string {
 		}
 	}
 	return name
+}
+
+// What may follow the beginning of an output is what scoring the longer output says.
+func TestNextAgreesWithScores(t *testing.T) {
+	b := devicetest.Go(t)
+	eachVariant(t, b, func(t *testing.T, e *decode.Engine, f fixture) {
+		if nameOf(t) != "t5-1.1" {
+			t.Skip("one variant is enough: the decoder is that of the scores")
+		}
+		source, target := f.sources()[0].Tokens, []int32{7, 9, 4, 1}
+		scores, err := e.Score(context.Background(), source, [][]int32{target})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := e.Continuer()
+		defer c.Close()
+		next, err := c.Next(context.Background(), source, [][]int32{target[:2], nil, target[:3]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, at := range []int{2, 0, 3} {
+			if got, want := next[i][target[at]], scores[0][at]; math.Abs(float64(got-want)) > 1e-4 {
+				t.Errorf("token %d: %v follows; %v scored", at, got, want)
+			}
+		}
+	})
 }

@@ -15,3 +15,17 @@ func (m *Model) ScorePairs(ctx context.Context, sources, targets []string) ([]de
 	}
 	return m.engine.ScorePairs(ctx, inputs, labels)
 }
+
+// Continuer tells what may follow beginnings of outputs under an input.
+type Continuer struct {
+	model *Model
+	*decode.Continuer
+}
+
+// Continuer makes one; it is closed after use.
+func (m *Model) Continuer() Continuer { return Continuer{m, m.engine.Continuer()} }
+
+// Continue gives, for each beginning, the log-probability of every token behind it.
+func (c Continuer) Continue(ctx context.Context, source string, beginnings [][]int32) ([][]float32, error) {
+	return c.Next(ctx, c.model.encode(source), beginnings)
+}

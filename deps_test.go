@@ -54,6 +54,7 @@ func rules() []rule {
 		{room: "internal", except: graphs, never: []string{gomlx, xla}},
 		{room: "internal/t5", never: []string{xla, "internal/device"}},
 		{room: "internal/lora", never: []string{xla, "internal/device"}},
+		{room: "internal/curves", never: []string{"internal/runfolder", "internal/model"}},
 		{room: "internal/plugin", never: []string{"internal/device"}},
 		{room: "", except: []string{"internal/device"}, direct: true, never: []string{xla}},
 		{room: "", except: append([]string{"trainer"}, graphs...), direct: true, never: []string{gomlx}},

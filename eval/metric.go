@@ -37,12 +37,14 @@ type Metric struct {
 	HigherIsBetter bool
 
 	columns   []string
-	signature func(refs int) string
+	signature func(refs int) signature.Signature
 	counter   func(w *worker) func(dst []float64, s *Sample) bool // false: this row cannot be scored
 	score     func(sum []float64, n int) float64
 	whole     func(rows [][]float64) float64 // in place of score where statistics do not add up
+	detail    func(sum []float64) string     // the parts of a score, as the reference tool prints them; may be nil
 	paired    pairedScorer                   // nil: the plain score serves for resamples too
 	single    bool                           // paired computes in single precision
+	rouge     bool                           // rouge-score resamples it in its own way
 }
 
 // pairedScorer scores sums in single precision, as NumPy does in the reference tool's resampling.
@@ -52,7 +54,7 @@ type pairedScorer func(sum []float32) float64
 func (m *Metric) Columns() []string { return m.columns }
 
 // Signature says how a score over rows with that many references each (-1: it differs) is computed.
-func (m *Metric) Signature(refs int) string { return m.signature(refs) }
+func (m *Metric) Signature(refs int) string { return m.signature(refs).String() }
 
 // UnknownMetricError says that there is no metric of that name.
 type UnknownMetricError struct {
@@ -145,6 +147,31 @@ func ParseMetric(spec string) (*Metric, error) {
 
 // MetricNames lists every metric that ParseMetric knows.
 func MetricNames() []string { return slices.Sorted(maps.Keys(metricMakers())) }
+
+// MetricInfo is what a list of metrics says of one.
+type MetricInfo struct {
+	Name           string   `json:"name"`
+	Label          string   `json:"label"`
+	HigherIsBetter bool     `json:"higher_is_better"`
+	Options        []string `json:"options"`
+}
+
+// DescribeMetrics lists every metric with its options.
+func DescribeMetrics() []MetricInfo {
+	makers := metricMakers()
+	var out []MetricInfo
+	for _, name := range MetricNames() {
+		o := &options{metric: name, given: map[string]string{}}
+		m := makers[name](o)
+		o.text("as", name)
+		label := m.Label
+		if label == "" {
+			label = name
+		}
+		out = append(out, MetricInfo{name, label, m.HigherIsBetter, slices.Compact(slices.Sorted(slices.Values(o.known)))})
+	}
+	return out
+}
 
 // options are what a specification says, taken by the maker of the metric one by one.
 type options struct {
@@ -247,9 +274,9 @@ func (o *options) canonical() string {
 }
 
 // own is the signature of a metric that no other tool defines.
-func own(fields ...signature.Field) func(refs int) string {
-	return func(refs int) string {
-		return signature.Signature{Refs: refs, Fields: fields, Version: "t5ctl-1"}.String()
+func own(fields ...signature.Field) func(refs int) signature.Signature {
+	return func(refs int) signature.Signature {
+		return signature.Signature{Refs: refs, Fields: fields, Version: "t5ctl-1"}
 	}
 }
 

@@ -33,8 +33,13 @@ func column(rows [][]float64, k int) []float64 {
 	return out
 }
 
-// newAccuracy is the share of outputs that are the label; white space around both does not count.
-func newAccuracy(*options) *Metric {
+// newAccuracy is the share of outputs that are the label; white space around both does not count. With
+// the option labels a target that is none of them is a mistake.
+func newAccuracy(o *options) *Metric {
+	if o.given["labels"] != "" {
+		return ofLabels(o, "accuracy", func(_ int, t, p []int) float64 { return labels.Accuracy(t, p) })
+	}
+	o.take("labels")
 	return simple("accuracy", true, own(field("strip", "yes")), mean100, func(s *Sample) (float64, bool) {
 		return truth(slices.ContainsFunc(s.References, func(r string) bool { return pytext.Trim(r) == pytext.Trim(s.Output) })), true
 	})
@@ -71,26 +76,54 @@ func newMCC(o *options) *Metric {
 	return ofLabels(o, "Matthews correlation", func(_ int, t, p []int) float64 { return labels.MCC(t, p) })
 }
 
-// newF1 is the F1 of the second of two labels, or the mean over all of them.
-func newF1(name string) maker {
+// newLabelScore is precision, recall or F1: of the label that the option label names, of the second of
+// two where it names none, or averaged over all of them.
+func newLabelScore(average, part string) maker {
 	return func(o *options) *Metric {
-		label := map[string]string{"f1": "F1", "macro_f1": "macro F1", "micro_f1": "micro F1"}[name]
-		return ofLabels(o, label, func(known int, t, p []int) float64 {
+		label := ""
+		if average == "" {
+			label = o.text("label", "")
+		}
+		name := strings.TrimSpace(average + " " + map[string]string{"f1": "F1", "precision": "precision", "recall": "recall"}[part])
+		of := slices.Index(strings.Split(o.given["labels"], "|"), label)
+		if label != "" && of < 0 {
+			o.fail("label", label, "is none of labels")
+		}
+		m := ofLabels(o, name, func(known int, t, p []int) float64 {
 			all := make([]int, known)
 			for i := range all {
 				all[i] = i
 			}
+			var s labels.Scores
 			switch {
-			case name == "macro_f1":
-				return labels.Macro(t, p, all).F1
-			case name == "micro_f1":
-				return labels.Micro(t, p, all).F1
+			case average == "macro":
+				s = labels.Macro(t, p, all)
+			case average == "micro":
+				s = labels.Micro(t, p, all)
+			case average == "weighted":
+				s = labels.Weighted(t, p, all)
+			case label != "":
+				s = labels.PerLabel(t, p, []int{of})[0]
 			case known != 2:
 				return math.NaN() // it is not defined which label counts
+			case part == "f1":
+				return labels.BinaryF1(t, p)
+			default:
+				s = labels.PerLabel(t, p, []int{1})[0]
 			}
-			return labels.BinaryF1(t, p)
+			return map[string]float64{"f1": s.F1, "precision": s.Precision, "recall": s.Recall}[part]
 		})
+		if label != "" {
+			m.Label = name + " of " + label
+			m.signature = own(field("labels", strings.ReplaceAll(o.given["labels"], "|", "/")), field("label", label))
+		}
+		return m
 	}
+}
+
+// newBalancedAccuracy is the mean recall over the labels.
+func newBalancedAccuracy(o *options) *Metric {
+	return ofLabels(o, "balanced accuracy", func(_ int, t, p []int) float64 { return labels.BalancedAccuracy(t, p) })
 }
 
 // newCorrelation is that of numbers; an output that is none counts as -1, as in T5's evaluation.

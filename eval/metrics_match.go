@@ -6,10 +6,11 @@ import (
 	"unicode/utf8"
 
 	"github.com/t5ctl/t5ctl/eval/pytext"
+	"github.com/t5ctl/t5ctl/eval/signature"
 )
 
 // simple is a metric whose rows have one value and whose score is made of its sum.
-func simple(label string, higher bool, sig func(int) string, score func([]float64, int) float64, value func(*Sample) (float64, bool)) *Metric {
+func simple(label string, higher bool, sig func(int) signature.Signature, score func([]float64, int) float64, value func(*Sample) (float64, bool)) *Metric {
 	return &Metric{
 		Label: label, HigherIsBetter: higher, columns: []string{"value"}, signature: sig, score: score,
 		counter: func(*worker) func([]float64, *Sample) bool {

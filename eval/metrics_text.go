@@ -3,6 +3,7 @@ package eval
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/t5ctl/t5ctl/eval/bleu"
 	"github.com/t5ctl/t5ctl/eval/chrf"
@@ -28,10 +29,16 @@ func metricMakers() map[string]maker {
 	for name, m := range map[string]maker{
 		"squad_em": newQA("SQuAD exact match", qa.Squad, true), "squad_f1": newQA("SQuAD F1", qa.Squad, false),
 		"trivia_qa_em": newQA("TriviaQA exact match", qa.TriviaQA, true), "trivia_qa_f1": newQA("TriviaQA F1", qa.TriviaQA, false),
-		"accuracy": newAccuracy, "mcc": newMCC, "f1": newF1("f1"), "macro_f1": newF1("macro_f1"), "micro_f1": newF1("micro_f1"),
+		"accuracy": newAccuracy, "balanced_accuracy": newBalancedAccuracy, "mcc": newMCC,
 		"pearson": newCorrelation("Pearson correlation", labels.Pearson), "spearman": newCorrelation("Spearman correlation", labels.Spearman),
 	} {
 		makers[name] = m
+	}
+	for _, part := range []string{"precision", "recall", "f1"} {
+		makers[part] = newLabelScore("", part)
+		for _, average := range []string{"macro", "micro", "weighted"} {
+			makers[average+"_"+part] = newLabelScore(average, part)
+		}
 	}
 	for _, t := range []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "L", "Lsum"} {
 		makers["rouge"+t] = newROUGE("rouge" + t)
@@ -59,12 +66,12 @@ func newBLEU(o *options) *Metric {
 	}
 	return &Metric{
 		Label: "BLEU", HigherIsBetter: true, columns: b.Columns(),
-		signature: func(refs int) string {
+		signature: func(refs int) signature.Signature {
 			s := b.Signature(refs)
 			if opts.MaxOrder != 4 { // sacreBLEU's own signature hides it
 				s.Fields = append(s.Fields, field("order", strconv.Itoa(opts.MaxOrder)))
 			}
-			return s.String()
+			return s
 		},
 		counter: func(*worker) func([]float64, *Sample) bool {
 			c := b.NewCounter()
@@ -74,6 +81,7 @@ func newBLEU(o *options) *Metric {
 			}
 		},
 		score:  func(sum []float64, _ int) float64 { return b.Score(sum).Score },
+		detail: func(sum []float64) string { return b.Score(sum).Verbose() },
 		paired: b.Score32,
 	}
 }
@@ -85,8 +93,9 @@ func optionError(o *options, err error) error {
 
 func newCHRF(words int) maker {
 	return func(o *options) *Metric {
+		usual := chrf.Default()
 		opts := chrf.Options{
-			CharOrder: o.integer("char_order", 6), WordOrder: o.integer("word_order", words), Beta: o.integer("beta", 2),
+			CharOrder: o.integer("char_order", usual.CharOrder), WordOrder: o.integer("word_order", words), Beta: o.integer("beta", usual.Beta),
 			Lowercase: o.flag("lowercase", false), Whitespace: o.flag("whitespace", false),
 			EpsSmoothing: o.flag("eps_smoothing", false),
 		}
@@ -97,12 +106,12 @@ func newCHRF(words int) maker {
 		}
 		return &Metric{
 			Label: c.Label(), HigherIsBetter: true, columns: c.Columns(),
-			signature: func(refs int) string {
+			signature: func(refs int) signature.Signature {
 				s := c.Signature(refs)
 				if opts.Beta != 2 { // part of the name only, in sacreBLEU
 					s.Fields = append(s.Fields, field("beta", strconv.Itoa(opts.Beta)))
 				}
-				return s.String()
+				return s
 			},
 			counter: func(*worker) func([]float64, *Sample) bool {
 				k := c.NewCounter()
@@ -125,7 +134,7 @@ func newTER(o *options) *Metric {
 	})
 	return &Metric{
 		Label: "TER", columns: t.Columns(),
-		signature: func(refs int) string { return t.Signature(refs).String() },
+		signature: t.Signature,
 		counter: func(*worker) func([]float64, *Sample) bool {
 			c := t.NewCounter()
 			return func(dst []float64, s *Sample) bool {
@@ -143,6 +152,11 @@ func newROUGE(name string) maker {
 	return func(o *options) *Metric {
 		stem := o.flag("stem", false, "use_stemmer")
 		part := o.text("part", "f")
+		lines := o.text("lines", "text")
+		t5 := lines == "t5"
+		if !t5 && lines != "text" {
+			o.fail("lines", lines, "must be text, or t5 to end a line at each full stop as T5's evaluation does")
+		}
 		pick := map[string]func(rouge.Triple) float64{
 			"f":         func(t rouge.Triple) float64 { return t.F },
 			"precision": func(t rouge.Triple) float64 { return t.Precision },
@@ -157,10 +171,12 @@ func newROUGE(name string) maker {
 		}
 		return &Metric{
 			Label: "ROUGE-" + name[len("rouge"):], HigherIsBetter: true, columns: []string{part},
-			signature: func(refs int) string {
-				return signature.Signature{Refs: refs, Version: "rouge-score-" + rouge.Version, Fields: []signature.Field{
-					field("stem", signature.YesNo(stem)), field("part", part), field("agg", "mean"),
-				}}.String()
+			signature: func(refs int) signature.Signature {
+				fields := []signature.Field{field("stem", signature.YesNo(stem)), field("part", part), field("agg", "mean")}
+				if t5 {
+					fields = append(fields, field("lines", "t5"))
+				}
+				return signature.Signature{Refs: refs, Version: "rouge-score-" + rouge.Version, Fields: fields}
 			},
 			counter: func(w *worker) func([]float64, *Sample) bool {
 				c := w.rouge[stem]
@@ -169,14 +185,25 @@ func newROUGE(name string) maker {
 					w.rouge[stem] = c
 				}
 				return func(dst []float64, s *Sample) bool {
-					dst[0] = pick(c.Score(typ, s.Output, s.References))
+					output, refs := s.Output, s.References
+					if t5 {
+						output = sentencesToLines(output)
+						refs = nil
+						for _, r := range s.References {
+							refs = append(refs, sentencesToLines(r))
+						}
+					}
+					dst[0] = pick(c.Score(typ, output, refs))
 					return true
 				}
 			},
-			score: mean100,
+			score: mean100, rouge: true,
 		}
 	}
 }
+
+// sentencesToLines is how T5's evaluation prepares texts for ROUGE-Lsum.
+func sentencesToLines(text string) string { return strings.ReplaceAll(text, " . ", " .\n") }
 
 // mean100 is the mean on the scale from 0 to 100, divided before it is scaled as T5's code does.
 func mean100(sum []float64, n int) float64 { return sum[0] / float64(n) * 100 }

@@ -68,12 +68,16 @@ type Result struct {
 	Spec           string     `json:"spec,omitempty"`      // metric and options
 	Score          Number     `json:"score"`               // null: undefined
 	Signature      string     `json:"signature,omitempty"` // how it was computed
+	Detail         string     `json:"detail,omitempty"`    // the parts of the score, as the reference tool prints them
 	HigherIsBetter bool       `json:"higher_is_better"`
-	CI             *[2]Number `json:"ci"`    // null: not computed
-	N              int        `json:"n"`     // rows
-	Slice          string     `json:"slice"` // "" is all rows
+	Mean           *Number    `json:"mean,omitempty"` // of the resamples, where they are sacreBLEU's
+	CI             *[2]Number `json:"ci"`             // null: not computed
+	N              int        `json:"n"`              // rows
+	Slice          string     `json:"slice"`          // "" is all rows
 	Verdict        string     `json:"verdict"`
 	Note           string     `json:"note,omitempty"`
+
+	short string // the signature in short
 }
 
 // DataFacts say what was scored.
@@ -118,15 +122,6 @@ func (r *Report) Find(metric, slice string) []Result {
 type ReportError struct{ Path, Reason string }
 
 func (e *ReportError) Error() string { return fmt.Sprintf("report %s: %s", e.Path, e.Reason) }
-
-// ReadReport reads a report from a file.
-func ReadReport(path string) (Report, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return Report{}, err
-	}
-	return ParseReport(path, data)
-}
 
 // ParseReport reads a report; path is for messages. An unknown key is an error.
 func ParseReport(path string, data []byte) (Report, error) {

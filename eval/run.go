@@ -396,8 +396,9 @@ func (t *taskRun) scored(ctx context.Context, b Bootstrap, slice string, pick []
 	out := make([]Result, len(t.table.metrics))
 	for m, metric := range t.table.metrics {
 		score := Number(t.table.score(m, pick))
+		sig := metric.signature(t.table.refs)
 		r := Result{Name: metric.Name, Label: metric.Label, Spec: metric.Spec, Score: score, N: n, Slice: slice,
-			Signature: metric.Signature(t.table.refs), HigherIsBetter: metric.HigherIsBetter, Verdict: VerdictOK}
+			Signature: sig.String(), short: sig.Short(), HigherIsBetter: metric.HigherIsBetter, Verdict: VerdictOK}
 		if ci := intervals[m]; !math.IsNaN(ci[0]) && !math.IsNaN(ci[1]) {
 			r.CI = &[2]Number{Number(ci[0]), Number(ci[1])}
 		}
@@ -409,8 +410,12 @@ func (t *taskRun) scored(ctx context.Context, b Bootstrap, slice string, pick []
 		case !score.Defined():
 			r.Verdict, r.Note = VerdictUndefined, "the score is not a number"
 		}
+		if metric.detail != nil && r.Verdict == VerdictOK {
+			r.Detail = metric.detail(t.table.sum(m, pick))
+		}
 		out[m] = r
 	}
+	t.compat(b, pick, out)
 	return out, nil
 }
 

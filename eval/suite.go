@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -259,6 +260,26 @@ func (d Decoding) decodingJSON() json.RawMessage {
 		return nil // no field of it can fail
 	}
 	return b
+}
+
+// At gives the suite with its relative paths seen from dir.
+func (s Suite) At(dir string) Suite {
+	s.Data = pathsAt(s.Data, dir)
+	s.Tasks = slices.Clone(s.Tasks)
+	for i := range s.Tasks {
+		s.Tasks[i].Data = pathsAt(s.Tasks[i].Data, dir)
+	}
+	return s
+}
+
+func pathsAt(paths []string, dir string) []string {
+	out := slices.Clone(paths)
+	for i, p := range out {
+		if !filepath.IsAbs(p) {
+			out[i] = filepath.Join(dir, p)
+		}
+	}
+	return out
 }
 
 // TaskList is the suite's tasks with what they leave out filled in; a suite without tasks is one

@@ -2,11 +2,13 @@ package eval
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -74,13 +76,13 @@ func (t *table) add(samples []Sample) ([]float64, error) {
 	known := make([]bool, len(samples)*len(t.metrics))
 	t.count(samples, rows, known)
 	for i := range samples {
-		t.sum(rows[i*t.width:(i+1)*t.width], known[i*len(t.metrics):(i+1)*len(t.metrics)])
+		t.addRow(rows[i*t.width:(i+1)*t.width], known[i*len(t.metrics):(i+1)*len(t.metrics)])
 	}
 	t.rows += len(samples)
 	return rows, nil
 }
 
-func (t *table) sum(row []float64, known []bool) {
+func (t *table) addRow(row []float64, known []bool) {
 	for k, v := range row {
 		t.sums[k] += v
 	}
@@ -145,8 +147,14 @@ func (t *table) score(m int, pick []int32) float64 {
 	if metric.whole != nil {
 		return metric.whole(t.rowsOf(from, to, pick))
 	}
+	return metric.score(t.sum(m, pick), n)
+}
+
+// sum adds up the statistics of metric m over the given rows; nil means all.
+func (t *table) sum(m int, pick []int32) []float64 {
+	from, to := t.columns(m)
 	if pick == nil {
-		return metric.score(t.sums[from:to], n)
+		return t.sums[from:to]
 	}
 	sum := make([]float64, to-from)
 	for _, r := range pick {
@@ -154,7 +162,7 @@ func (t *table) score(m int, pick []int32) float64 {
 			sum[k] += v
 		}
 	}
-	return metric.score(sum, n)
+	return sum
 }
 
 func (t *table) rowsOf(from, to int, pick []int32) [][]float64 {
@@ -176,6 +184,9 @@ type Bootstrap struct {
 	Samples    int     `yaml:"samples" json:"samples"`       // resamples; 0: no intervals
 	Seed       uint64  `yaml:"seed" json:"seed"`             // of the random stream
 	Confidence float64 `yaml:"confidence" json:"confidence"` // share of resamples inside the interval
+	// Compat makes intervals as another tool does where it has its own way: sacrebleu (mean and
+	// interval of BLEU, chrF and TER) or rouge-score (ROUGE is the median of resampled means).
+	Compat string `yaml:"compat,omitempty" json:"compat,omitempty"`
 }
 
 // DefaultBootstrap is 1,000 resamples for 95 % intervals.
@@ -188,6 +199,14 @@ func (b Bootstrap) Validate() error {
 		return fmt.Errorf("bootstrap.samples %d is not between 0 and 1000000", b.Samples)
 	case b.Samples > 0 && (b.Confidence <= 0 || b.Confidence >= 1 || math.IsNaN(b.Confidence)):
 		return fmt.Errorf("bootstrap.confidence %v is not between 0 and 1", b.Confidence)
+	case b.Compat != "" && !slices.Contains(Compats(), b.Compat):
+		return fmt.Errorf("bootstrap.compat %q is none of %s", b.Compat, strings.Join(Compats(), ", "))
+	case b.Compat != "" && b.Samples == 0:
+		return errors.New("bootstrap.compat needs bootstrap.samples")
+	case b.Compat == CompatROUGE && b.Seed > math.MaxUint32:
+		return fmt.Errorf("bootstrap.seed %d: rouge-score's seeds have 32 bits", b.Seed)
+	case b.Compat == CompatSacreBLEU && b.Confidence != 0.95:
+		return fmt.Errorf("bootstrap.confidence %v: sacrebleu's intervals are those of 0.95", b.Confidence)
 	}
 	return nil
 }

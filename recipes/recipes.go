@@ -194,7 +194,7 @@ func leaves(err error) []string {
 // left as it is: it may be a reference.
 func (r Recipe) At(dir string) Recipe {
 	r.Data = r.Data.At(dir)
-	r.Eval = evalAt(r.Eval, dir)
+	r.Eval = r.Eval.At(dir)
 	if r.Tokenizer.Path != "" && !filepath.IsAbs(r.Tokenizer.Path) {
 		r.Tokenizer.Path = filepath.Join(dir, r.Tokenizer.Path)
 	}
@@ -205,26 +205,6 @@ func (r Recipe) At(dir string) Recipe {
 		}
 	}
 	return r
-}
-
-// evalAt gives the suite with its relative paths seen from dir.
-func evalAt(s eval.Suite, dir string) eval.Suite {
-	s.Data = pathsAt(s.Data, dir)
-	s.Tasks = slices.Clone(s.Tasks)
-	for i := range s.Tasks {
-		s.Tasks[i].Data = pathsAt(s.Tasks[i].Data, dir)
-	}
-	return s
-}
-
-func pathsAt(paths []string, dir string) []string {
-	moved := slices.Clone(paths)
-	for i, path := range moved {
-		if !filepath.IsAbs(path) {
-			moved[i] = filepath.Join(dir, path)
-		}
-	}
-	return moved
 }
 
 // explicitPath says whether a reference can only be a path.

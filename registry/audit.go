@@ -35,11 +35,11 @@ func (r *Registry) Audit(ctx context.Context, model string, deep bool) (Audit, e
 	for i := range s.versions {
 		check.version(&s.versions[i])
 	}
-	if keeper, ok := r.backend.(Keeper); ok {
-		check.drift(keeper, s)
-		if deep {
-			check.everything(keeper)
-		}
+	if tagger, ok := r.backend.(Tagger); ok {
+		check.drift(tagger, s)
+	}
+	if keeper, ok := r.backend.(Keeper); ok && deep {
+		check.everything(keeper)
 	}
 	audit.Blobs, audit.Bytes = result.Blobs, result.Bytes
 	audit.Problems = append(audit.Problems, result.Problems...)
@@ -47,8 +47,8 @@ func (r *Registry) Audit(ctx context.Context, model string, deep bool) (Audit, e
 }
 
 // drift compares the tags that other tools see with the log.
-func (c *checker) drift(keeper Keeper, s *state) {
-	tags, err := keeper.Tags(c.ctx, c.model)
+func (c *checker) drift(tagger Tagger, s *state) {
+	tags, moving, err := tagger.Tags(c.ctx, c.model)
 	if !c.note(err) {
 		return
 	}
@@ -57,6 +57,9 @@ func (c *checker) drift(keeper Keeper, s *state) {
 		seen[tag.Name] = tag.Manifest.Digest.String()
 	}
 	for _, tag := range s.tags() {
+		if tag.Moves && !moving {
+			continue
+		}
 		want, got := tag.Manifest.Digest.String(), seen[tag.Name]
 		if got != want {
 			c.note(&CorruptError{Model: c.model, What: "tag " + tag.Name, Reason: fmt.Sprintf("it names %s, the log says %s", orNone(got), want)})
@@ -88,12 +91,13 @@ type Repaired struct {
 // blobs, the tags from the log.
 func (r *Registry) Repair(ctx context.Context, model string) (Repaired, error) {
 	result := Repaired{Model: model, Done: []string{}, Lost: []string{}}
-	keeper, ok := r.backend.(Keeper)
+	tagger, ok := r.backend.(Tagger)
 	if !ok {
 		return result, &NotKeptError{}
 	}
 	s, err := r.load(ctx, model)
-	if damaged := (*CorruptError)(nil); errors.As(err, &damaged) {
+	keeper, keeps := r.backend.(Keeper)
+	if damaged := (*CorruptError)(nil); keeps && errors.As(err, &damaged) {
 		records, findErr := r.rebuild(ctx, keeper, model)
 		if findErr != nil {
 			return result, errors.Join(err, findErr)
@@ -112,9 +116,14 @@ func (r *Registry) Repair(ctx context.Context, model string) (Repaired, error) {
 	}
 	before := Verification{}
 	drift := &checker{ctx: ctx, registry: r, model: model, result: &before}
-	drift.drift(keeper, s)
+	drift.drift(tagger, s)
 	if err := r.publish(ctx, s); err != nil {
 		return result, err
+	}
+	if len(before.Problems) > 0 {
+		if err := tagger.Retag(ctx, model, s.tags()); err != nil {
+			return result, err
+		}
 	}
 	result.Done = append(result.Done, before.Problems...)
 	audit, _ := r.Audit(ctx, model, true) // what is still wrong is listed, not an error of the repair

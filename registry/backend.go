@@ -49,19 +49,29 @@ type Head struct {
 type Tag struct {
 	Name     string
 	Manifest ocispec.Descriptor
+	Moves    bool // of a channel
+}
+
+// Tagger is what a backend offers whose tags other tools can see and move.
+type Tagger interface {
+	// Tags lists the tags as other tools see them. Where moving is false, the place does not let
+	// a tag move, and those of channels are not kept.
+	Tags(ctx context.Context, model string) (tags []Tag, moving bool, err error)
+
+	// Retag makes tags name what the log says, whatever they name now.
+	Retag(ctx context.Context, model string, tags []Tag) error
 }
 
 // Keeper is what a backend that can throw away and mend its own content offers besides.
 type Keeper interface {
+	Tagger
+
 	// Sweep removes blobs that are not in keep and are older than the grace age, and what
 	// dead writers left behind. With dryRun it only says what it would remove.
 	Sweep(ctx context.Context, model string, keep map[string]bool, options SweepOptions) ([]Swept, error)
 
 	// Blobs lists the digests of every blob that is stored.
 	Blobs(ctx context.Context, model string) ([]string, error)
-
-	// Tags lists the tags as other tools see them.
-	Tags(ctx context.Context, model string) ([]Tag, error)
 
 	// Restore replaces a log that cannot be read, keeping the damaged one beside it. The
 	// records must be a sound chain that ends at the head the tags speak of.

@@ -44,7 +44,7 @@ func (r *Registry) Collect(ctx context.Context, model string, options SweepOptio
 	if err != nil {
 		return nil, err
 	}
-	tags, err := keeper.Tags(ctx, model)
+	tags, _, err := keeper.Tags(ctx, model)
 	if err != nil {
 		return nil, err
 	}

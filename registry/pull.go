@@ -76,12 +76,9 @@ func (r *Registry) fill(ctx context.Context, model string, layers []Layer, stage
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	for _, layer := range layers {
-		if err := r.fillOne(ctx, root, model, layer); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.each(ctx, model, layers, func(ctx context.Context, layer Layer) error {
+		return r.fillOne(ctx, root, model, layer)
+	})
 }
 
 func (r *Registry) fillOne(ctx context.Context, root *os.Root, model string, layer Layer) (err error) {

@@ -14,6 +14,7 @@ import (
 	v1 "github.com/modelpack/model-spec/specs-go/v1"
 	digests "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/t5ctl/t5ctl/internal/digest"
 	"github.com/t5ctl/t5ctl/registry/card"
@@ -239,10 +240,14 @@ func (p *pushing) encode() (err error) {
 // store puts every byte of the version where the log will name it.
 func (p *pushing) store(ctx context.Context, r *Registry) error {
 	model := p.request.Model
-	for _, layer := range p.layers {
+	err := r.each(ctx, model, p.layers, func(ctx context.Context, layer Layer) error {
 		if err := p.storeLayer(ctx, r, layer); err != nil {
 			return fmt.Errorf("storing %s: %w", layer.Path, err)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if err := r.backend.Put(ctx, model, p.model.Config, bytes.NewReader(p.config)); err != nil {
 		return fmt.Errorf("storing the configuration: %w", err)
@@ -267,7 +272,46 @@ func (p *pushing) storeLayer(ctx context.Context, r *Registry, layer Layer) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, content.Close()) }()
-	return r.backend.Put(ctx, p.request.Model, layer.descriptor(), &cancelReader{ctx, content})
+	return r.backend.Put(ctx, p.request.Model, layer.descriptor(), &cancelFile{content, ctx})
+}
+
+// cancelFile ends a long copy when the context does.
+type cancelFile struct {
+	*os.File
+	ctx context.Context //nolint:containedctx // lives as long as one copy
+}
+
+func (c *cancelFile) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.File.Read(p)
+}
+
+// each moves files, as many at once as the options say, the first problem being the error.
+func (r *Registry) each(ctx context.Context, model string, layers []Layer, move func(context.Context, Layer) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(max(r.options.Parallel, 1))
+	for _, layer := range layers {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			r.tell(false, model, layer)
+			err := move(ctx, layer)
+			if err == nil {
+				r.tell(true, model, layer)
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+func (r *Registry) tell(done bool, model string, layer Layer) {
+	if r.options.Progress != nil {
+		r.options.Progress(done, model, layer)
+	}
 }
 
 // register is the event that makes the version exist.

@@ -3,6 +3,7 @@ package registry
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -78,7 +79,7 @@ func CheckChannel(name string) error {
 		return &RefError{name, "the channel's name is empty"}
 	case len(name) > maxChannelName:
 		return &RefError{name, fmt.Sprintf("the channel's name has %d characters, %d are allowed", len(name), maxChannelName)}
-	case name == "none" || strings.HasPrefix(name, "t5ev-") || strings.HasPrefix(name, "t5log-") || strings.HasPrefix(name, "t5sig-"):
+	case name == "none" || slices.ContainsFunc([]string{"t5ev-", "t5log-", "t5int-", "sha256-"}, func(p string) bool { return strings.HasPrefix(name, p) }):
 		return &RefError{name, "this word has a meaning of its own and cannot name a channel"}
 	case isVersionWord(name):
 		return &RefError{name, "a channel cannot look like a version"}

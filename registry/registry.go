@@ -30,6 +30,9 @@ type Options struct {
 	Actor string           // who is written into the log, such as "ada@host"
 	Tool  string           // program and version that writes the log
 	Clock func() time.Time // nil: time.Now. It informs; it decides nothing.
+
+	Parallel int                                        // files moved at once; 0: one
+	Progress func(done bool, model string, layer Layer) // called, by several goroutines, as a file's transfer begins and ends
 }
 
 // New works on what the backend holds. A backend with nothing in it is an empty registry.

@@ -188,7 +188,7 @@ func (s *state) tags() []Tag {
 		}
 	}
 	for _, name := range s.channelNames() {
-		tags = append(tags, Tag{Name: name, Manifest: s.channels[name].current().descriptor()})
+		tags = append(tags, Tag{Name: name, Manifest: s.channels[name].current().descriptor(), Moves: true})
 	}
 	return tags
 }

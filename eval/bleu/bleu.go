@@ -83,10 +83,7 @@ func New(o Options) (*BLEU, error) {
 // Smoothings are the names that Options.Smooth takes.
 func Smoothings() []string { return []string{"exp", "floor", "add-k", "none"} }
 
-// Width is how many statistics a segment has: both lengths, then the matches and the totals of each order.
-func (b *BLEU) Width() int { return 2 + 2*b.opts.MaxOrder }
-
-// Columns names the statistics.
+// Columns names the statistics of a segment: both lengths, then the matches and the totals of each order.
 func (b *BLEU) Columns() []string {
 	names := []string{"hyp_len", "ref_len"}
 	for _, kind := range []string{"match", "total"} {
@@ -122,9 +119,6 @@ func (b *BLEU) Signature(refs int) signature.Signature {
 	return s
 }
 
-// MaxOrder is the length of the longest n-gram that counts.
-func (b *BLEU) MaxOrder() int { return b.opts.MaxOrder }
-
 // Counter computes the statistics of segments one after the other. It is for one goroutine.
 type Counter struct {
 	b       *BLEU
@@ -158,7 +152,7 @@ func (c *Counter) tokens(line string) []int32 {
 	return c.ids
 }
 
-// Count writes the statistics of a segment to dst, which has Width places. At least one reference is
+// Count writes the statistics of a segment to dst, a place for each column. At least one reference is
 // needed; an empty string is one.
 func (c *Counter) Count(dst []float64, hyp string, refs []string) {
 	c.words.Reset()

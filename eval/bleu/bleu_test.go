@@ -22,7 +22,7 @@ func scorer(t *testing.T, o evaltest.Options) *bleu.BLEU {
 }
 
 func corpusSum(b *bleu.BLEU, c evaltest.Corpus) []float64 {
-	count, row, sum := b.NewCounter(), make([]float64, b.Width()), make([]float64, b.Width())
+	count, row, sum := b.NewCounter(), make([]float64, len(b.Columns())), make([]float64, len(b.Columns()))
 	for i, h := range c.Hyps {
 		count.Count(row, h, c.Segment(i))
 		for k, v := range row {
@@ -43,7 +43,7 @@ func TestVectorsCorpora(t *testing.T) {
 			}
 			b := scorer(t, want.Opts)
 			got := b.Score(corpusSum(b, c))
-			sig := b.Signature(signature.Refs(c.RefCounts))
+			sig := b.Signature(c.RefCount())
 			ok := evaltest.Near(got.Score, want.Score, 1e-12) && evaltest.Near(got.BP, want.BP, 1e-12) &&
 				slices.Equal(got.Precisions, want.Precisions) && slices.Equal(got.Counts, want.Counts) &&
 				slices.Equal(got.Totals, want.Totals) && got.SysLen == want.SysLen && got.RefLen == want.RefLen &&
@@ -59,7 +59,7 @@ func TestVectorsCorpora(t *testing.T) {
 				continue
 			}
 			b := scorer(t, want.Opts)
-			row := make([]float64, b.Width())
+			row := make([]float64, len(b.Columns()))
 			b.NewCounter().Count(row, c.Hyps[want.I], c.Segment(want.I))
 			n.Check(t, evaltest.Near(b.Score(row).Score, *want.Score, 1e-12), "%s sentence %d: %v; want %v", c.ID, want.I, b.Score(row).Score, *want.Score)
 		}
@@ -95,6 +95,6 @@ func TestInvalidUTF8DoesNotPanic(t *testing.T) {
 	for _, tok := range bleu.Tokenizers() {
 		bleu.Tokenize(tok, "a\xff.\xc3")
 		b := scorer(t, evaltest.Options{Tokenize: tok})
-		b.NewCounter().Count(make([]float64, b.Width()), "a\xff.\xc3 \xe4", []string{"\xff"})
+		b.NewCounter().Count(make([]float64, len(b.Columns())), "a\xff.\xc3 \xe4", []string{"\xff"})
 	}
 }

@@ -12,21 +12,6 @@ import (
 // Tokenizers are the names that Options.Tokenize takes, "spm" aside.
 func Tokenizers() []string { return []string{"13a", "intl", "char", "zh", "none"} }
 
-// Tokenize is what sacreBLEU's tokenizer of that name makes of a line without trailing white space.
-// It panics for a name that Tokenizers does not list.
-func Tokenize(name, line string) string {
-	t := &tokenizer{}
-	switch name {
-	case "13a", "intl", "zh":
-		return strings.Join(t.fields(name, line), " ")
-	case "char":
-		return strings.Join(strings.Split(line, ""), " ")
-	case "none":
-		return line
-	}
-	panic("bleu: no tokenizer " + name)
-}
-
 // tokenizer holds the buffers that the passes over a line write to in turn.
 type tokenizer struct {
 	a, b   []byte

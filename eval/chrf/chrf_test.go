@@ -42,7 +42,7 @@ func TestVectorsCorpora(t *testing.T) {
 					sum[k] += v
 				}
 			}
-			got, sig := s.Score(sum), s.Signature(signature.Refs(c.RefCounts))
+			got, sig := s.Score(sum), s.Signature(c.RefCount())
 			ok := got == want.Score && s.Label() == want.Name && sig.String() == want.Signature && sig.Short() == want.Short &&
 				signature.Format(s.Label(), sig.String(), 2, got, "") == want.Text
 			n.Check(t, ok, "%s %+v: got %v %s %s; want %+v", c.ID, want.Opts, got, s.Label(), sig, want)

@@ -200,13 +200,17 @@ func (c Corpus) Segment(i int) []string {
 	return refs
 }
 
-// RefCounts yields how many references each segment has.
-func (c Corpus) RefCounts(yield func(int) bool) {
+// RefCount is how many references each segment has, as a signature names it: -1 where they differ.
+func (c Corpus) RefCount() int {
+	refs := 0
 	for i := range c.Hyps {
-		if !yield(len(c.Segment(i))) {
-			return
+		n := len(c.Segment(i))
+		if i > 0 && n != refs {
+			return -1
 		}
+		refs = n
 	}
+	return refs
 }
 
 // TokenLine is a line of tokenize.jsonl.

@@ -265,7 +265,7 @@ func (b *builder) add(name, label, slice string, score float64, ci *[2]eval.Numb
 	if n == 0 || !r.Score.Defined() {
 		r.Score = eval.Number(math.NaN())
 		if r.Verdict == eval.VerdictOK {
-			r.Verdict, r.Note = eval.VerdictUndefined, "no canary was tested"
+			r.Verdict, r.Note = eval.VerdictUndefined, "nothing was tested"
 		}
 	}
 	b.results = append(b.results, r)

@@ -14,6 +14,7 @@ type TokenScores struct {
 	LogProbs []float64
 	Mean     []float64
 	Variance []float64
+	Best     []bool // the token is the likeliest there: greedy search takes it
 }
 
 // Sum is the logarithm of the whole target's probability.
@@ -46,10 +47,13 @@ func (t TokenScores) MinK(percent int) float64 { return lowest(t.LogProbs, perce
 func (t TokenScores) MinKPlus(percent int) float64 {
 	z := make([]float64, len(t.LogProbs))
 	for i, p := range t.LogProbs {
-		z[i] = (p - t.Mean[i]) / math.Sqrt(t.Variance[i])
+		z[i] = (p - t.Mean[i]) / math.Sqrt(math.Max(t.Variance[i], leastVariance))
 	}
 	return lowest(z, percent)
 }
+
+// leastVariance keeps a place where the model is certain from dividing by 0.
+const leastVariance = 1e-12
 
 func lowest(x []float64, percent int) float64 {
 	n := max(1, len(x)*percent/100)

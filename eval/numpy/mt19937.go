@@ -42,12 +42,6 @@ func (m *MT19937) refill() {
 	m.next = 0
 }
 
-// Float64 is random_sample(): 53 bits in [0, 1).
-func (m *MT19937) Float64() float64 {
-	a, b := m.Uint32()>>5, m.Uint32()>>6
-	return (float64(a)*67108864 + float64(b)) / 9007199254740992
-}
-
 // below draws from 0 to n inclusive, masking and rejecting.
 func (m *MT19937) below(n uint32) uint32 {
 	if n == 0 {
@@ -69,17 +63,4 @@ func (m *MT19937) Choice(dst []int32, n int) {
 	for i := range dst {
 		dst[i] = int32(m.below(uint32(n - 1)))
 	}
-}
-
-// Permutation is permutation(n).
-func (m *MT19937) Permutation(n int) []int {
-	p := make([]int, n)
-	for i := range p {
-		p[i] = i
-	}
-	for i := n - 1; i > 0; i-- {
-		j := m.below(uint32(i))
-		p[i], p[j] = p[j], p[i]
-	}
-	return p
 }

@@ -59,9 +59,6 @@ func (p *PCG64) Uint32() uint32 {
 	return uint32(w)
 }
 
-// Float64 is random(): 53 bits in [0, 1).
-func (p *PCG64) Float64() float64 { return float64(p.Uint64()>>11) * (1.0 / (1 << 53)) }
-
 // Choice fills dst as choice(n, size=len(dst)) does, by Lemire's method on 32-bit words. A population
 // of one draws nothing. n is at most 2^32 - 1.
 func (p *PCG64) Choice(dst []int32, n int) {

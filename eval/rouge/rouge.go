@@ -55,10 +55,8 @@ func triple(hits, prediction, target int) Triple {
 	return Triple{p, r, 2 * p * r / (p + r)}
 }
 
-// Tokens are the runs of ASCII letters and digits of the lower-cased text, those of more than three
-// characters stemmed if asked. Text in other scripts has none and scores 0.
-func Tokens(text string, stem bool) []string { return appendTokens(nil, text, stem, nil) }
-
+// appendTokens appends the runs of ASCII letters and digits of the lower-cased text, those of more
+// than three characters stemmed if asked. Text in other scripts has none and scores 0.
 func appendTokens(dst []string, text string, stem bool, memo map[string]string) []string {
 	text = pytext.Lower(text)
 	for i := 0; i < len(text); i++ {

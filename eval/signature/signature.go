@@ -65,19 +65,6 @@ func YesNo(on bool) string {
 	return "no"
 }
 
-// Refs is the reference count that a signature names: -1 when segments have different ones.
-func Refs(counts func(yield func(int) bool)) int {
-	refs, first := 0, true
-	for n := range counts {
-		if first {
-			refs, first = n, false
-		} else if n != refs {
-			return -1
-		}
-	}
-	return refs
-}
-
 // Format is a score line as sacreBLEU prints it: name|signature = score, with extra words after it.
 func Format(name, sig string, width int, score float64, verbose string) string {
 	line := fmt.Sprintf("%s|%s = %.*f", name, sig, width, score)

@@ -52,7 +52,7 @@ func statistics(t *testing.T, l line, name string) (string, significance.Metric,
 		if err != nil {
 			t.Fatal(err)
 		}
-		label, width, count = "BLEU", b.Width(), b.NewCounter().Count
+		label, width, count = "BLEU", len(b.Columns()), b.NewCounter().Count
 		m = significance.Metric{Score: func(s []float64) float64 { return b.Score(s).Score }, Score32: b.Score32}
 	case "chrf":
 		opts := chrf.Default()
@@ -65,7 +65,7 @@ func statistics(t *testing.T, l line, name string) (string, significance.Metric,
 		m = significance.Metric{Score: c.Score, Score32: func(s []float32) float64 { return float64(c.Score32(s)) }, Single: true}
 	default:
 		c := ter.New(ter.Options{})
-		label, width, count = "TER", c.Width(), c.NewCounter().Count
+		label, width, count = "TER", len(c.Columns()), c.NewCounter().Count
 		m = significance.Metric{Score: c.Score, Score32: func(s []float32) float64 { return float64(c.Score32(s)) }, Single: true}
 	}
 	var all []significance.Stats

@@ -31,12 +31,6 @@ type TER struct {
 // New makes a TER.
 func New(o Options) *TER { return &TER{o, newTokenizer(o)} }
 
-// Tokenize is what the options make of a line.
-func (t *TER) Tokenize(line string) string { return t.tok.tokenize(line) }
-
-// Width is how many statistics a segment has.
-func (t *TER) Width() int { return 2 }
-
 // Columns names the statistics.
 func (t *TER) Columns() []string { return []string{"edits", "ref_len"} }
 

@@ -27,7 +27,7 @@ func TestVectorsCorpora(t *testing.T) {
 				sum[0] += row[0]
 				sum[1] += row[1]
 			}
-			got, sig := s.Score(sum), s.Signature(signature.Refs(c.RefCounts))
+			got, sig := s.Score(sum), s.Signature(c.RefCount())
 			ok := got == want.Score && int(sum[0]) == want.NumEdits && sum[1] == want.RefLength && sig.String() == want.Signature &&
 				sig.Short() == want.Short && signature.Format("TER", sig.String(), 2, got, "") == want.Text
 			n.Check(t, ok, "%s %+v: got %v %v %s; want %+v", c.ID, want.Opts, got, sum, sig, want)

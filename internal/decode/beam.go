@@ -11,10 +11,10 @@ import (
 // hypothesis is one beam: what it says and the sum of its tokens' log-probabilities; once
 // finished, that sum over its length.
 type hypothesis struct {
-	tokens []int32
+	tokens []int32 // the start token first
 	score  float32
 	done   bool  // it may be returned
-	row    int32 // of the beam it grew from, in the batch
+	row    int32 // the beam it grew from
 }
 
 // dead is the score of what must not be chosen: transformers uses a number, not −Inf.
@@ -25,15 +25,17 @@ const dead = float32(-1e9)
 type search struct {
 	options  Options
 	config   t5.Config
+	adjust   *adjuster
+	made     int // tokens so far
 	running  []hypothesis
 	finished []hypothesis
 	open     bool // something better may still come
 }
 
-func newSearch(o Options, c t5.Config) *search {
-	s := &search{options: o, config: c, open: true}
+func newSearch(o Options, c t5.Config, a *adjuster) *search {
+	s := &search{options: o, config: c, adjust: a, open: true}
 	for i := range o.Beams {
-		h := hypothesis{row: int32(i)}
+		h := hypothesis{tokens: []int32{int32(c.DecoderStartTokenID)}, row: int32(i)}
 		if i > 0 {
 			h.score = dead // all beams are alike at first: only one may grow
 		}
@@ -74,9 +76,19 @@ func (s *search) top(logProbs []float32, k int) []candidate {
 	return best
 }
 
-// step grows the beams by one token. Made is the number of tokens there are then.
-func (s *search) step(logProbs []float32, made int) {
-	beams := s.options.Beams
+func (s *search) feed(tokens, order []int32) {
+	for i, h := range s.running {
+		tokens[i], order[i] = h.tokens[len(h.tokens)-1], h.row
+	}
+}
+
+// take grows the beams by one token.
+func (s *search) take(_ []int32, logProbs []float32) {
+	s.made++
+	beams, vocab, made := s.options.Beams, s.config.VocabSize, s.made
+	for i, h := range s.running {
+		s.adjust.apply(logProbs[i*vocab:(i+1)*vocab], h.tokens)
+	}
 	candidates := s.top(logProbs, 2*beams)
 	grown := make([]hypothesis, len(candidates))
 	ends := make([]bool, len(candidates))
@@ -151,59 +163,12 @@ func best(hs []hypothesis, k int) []hypothesis {
 func (s *search) sequences() []Sequence {
 	var out []Sequence
 	for _, h := range s.finished[:s.options.NumReturnSequences] {
-		cut := len(h.tokens) == 0 || h.tokens[len(h.tokens)-1] != int32(s.config.EOSTokenID)
-		out = append(out, Sequence{Tokens: h.tokens, Score: float64(h.score), Cut: cut})
-	}
-	return out
-}
-
-// beams searches every source of the batch at once.
-func (s *state) beams(count int, o Options) ([][]Sequence, error) {
-	c := s.engine.weights.Config
-	searches := make([]*search, count)
-	for i := range searches {
-		searches[i] = newSearch(o, c)
-	}
-	total := s.shape.sources * o.Beams
-	tokens, order := make([]int32, total), make([]int32, total)
-	for i := range tokens {
-		tokens[i], order[i] = int32(c.DecoderStartTokenID), int32(i)
-	}
-	for position := range s.shape.steps {
-		out, err := s.step(tokens, position, order)
-		if err != nil {
-			return nil, err
-		}
-		logProbs, err := read[float32](out)
-		if err != nil {
-			return nil, err
-		}
-		if advance(searches, logProbs, position+1, tokens, order) {
-			break
-		}
-	}
-	results := make([][]Sequence, count)
-	for i, search := range searches {
-		results[i] = search.sequences()
-	}
-	return results, nil
-}
-
-// advance grows all searches and lays out what the next step feeds; it says whether all are over.
-func advance(searches []*search, logProbs []float32, made int, tokens, order []int32) (over bool) {
-	over = true
-	for i, search := range searches {
-		beams := search.options.Beams
-		width := beams * search.config.VocabSize
-		if search.over() {
+		if len(h.tokens) == 0 { // there was no way on
+			out = append(out, Sequence{Score: float64(h.score), Cut: true})
 			continue
 		}
-		search.step(logProbs[i*width:(i+1)*width], made)
-		over = over && search.over()
-		for j, h := range search.running {
-			tokens[i*beams+j] = h.tokens[len(h.tokens)-1]
-			order[i*beams+j] = int32(i*beams) + h.row
-		}
+		cut := h.tokens[len(h.tokens)-1] != int32(s.config.EOSTokenID)
+		out = append(out, Sequence{Tokens: h.tokens[1:], Score: float64(h.score), Cut: cut})
 	}
-	return over
+	return out
 }

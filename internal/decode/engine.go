@@ -2,28 +2,24 @@ package decode
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
-	"github.com/gomlx/compute/dtypes"
-	"github.com/gomlx/compute/shapes"
-	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/device"
-	"github.com/t5ctl/t5ctl/internal/t5"
 )
 
 // Engine decodes with one set of weights. It compiles a pair of programs for each shape of batch
 // and keeps them. It is for one goroutine at a time.
 type Engine struct {
 	Compiled func(program string, took time.Duration) // told of each compilation; may be nil
+	Finished func(outputs []Sequence)                 // told of each source that is done; may be nil
 
 	backend *device.Backend
 	weights Weights
 	args    []*tensors.Tensor
-	pairs   map[shape]*pair
+	devices map[shape]*devicePrograms
 	scorers map[scoreShape]*device.Program
 }
 
@@ -45,32 +41,23 @@ type Sequence struct {
 func New(backend *device.Backend, weights Weights) *Engine {
 	return &Engine{
 		backend: backend, weights: weights, args: weights.Tensors(),
-		pairs: map[shape]*pair{}, scorers: map[scoreShape]*device.Program{},
+		devices: map[shape]*devicePrograms{}, scorers: map[scoreShape]*device.Program{},
 	}
 }
 
 // Close frees the compiled programs.
 func (e *Engine) Close() {
-	for _, p := range e.pairs {
-		p.start.Close()
-		p.step.Close()
+	for _, p := range e.devices {
+		p.close()
 	}
 	for _, p := range e.scorers {
 		p.Close()
 	}
 }
 
-// shape is what a pair of programs is compiled for.
-type shape struct {
-	sources, length, steps, beams int
-	scores                        bool // the step gives log-probabilities instead of the best token
-}
-
-// pair is the encoder, and one step of the decoder.
-type pair struct{ start, step *device.Program }
-
-// Generate decodes the sources and gives, for each, num_return_sequences outputs, best first.
-// Sources of like length are decoded together; the order of the results is that of the sources.
+// Generate decodes the sources and gives, for each, num_return_sequences outputs, best first, in
+// the order of the sources. Sources of like length are decoded together; where one has ended,
+// another takes its place.
 func (e *Engine) Generate(ctx context.Context, sources []Source, o Options) ([][]Sequence, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -81,54 +68,41 @@ func (e *Engine) Generate(ctx context.Context, sources []Source, o Options) ([][
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return len(sources[a].Tokens) - len(sources[b].Tokens) })
 	results := make([][]Sequence, len(sources))
-	for chunk := range slices.Chunk(order, o.BatchRows) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	adjust := newAdjuster(o, e.weights.Config)
+	for _, group := range groups(sources, order, o.BatchRows) {
+		sh := shape{
+			slots: min(o.BatchRows, ceilPower(len(group))), length: Bucket(len(sources[group[len(group)-1]].Tokens)),
+			steps: o.MaxNewTokens, share: o.share(), kind: o.kind(adjust != nil),
 		}
-		batch := make([]Source, len(chunk))
-		for i, at := range chunk {
-			batch[i] = sources[at]
-		}
-		found, err := e.batch(batch, o)
+		st, err := e.open(sh)
 		if err != nil {
 			return nil, err
 		}
-		for i, at := range chunk {
-			results[at] = found[i]
+		b := batch{
+			engine: e, stepper: st, shape: sh, options: o, adjust: adjust, sources: sources, pending: group, results: results,
+			slots: make([]slot, sh.slots),
+		}
+		err = b.run(ctx)
+		st.close()
+		if err != nil {
+			return nil, err
 		}
 	}
 	return results, nil
 }
 
-// batch decodes at most BatchRows sources.
-func (e *Engine) batch(sources []Source, o Options) ([][]Sequence, error) {
-	longest := 1
-	for _, s := range sources {
-		longest = max(longest, len(s.Tokens))
+// groups divides sources, which stand in the order of their lengths, so that those of one bucket
+// are together; a group that would not fill a batch goes on into the next bucket.
+func groups(sources []Source, order []int, rows int) [][]int {
+	var list [][]int
+	from := 0
+	for i := 1; i <= len(order); i++ {
+		if i == len(order) || i-from >= rows && Bucket(len(sources[order[i]].Tokens)) != Bucket(len(sources[order[i-1]].Tokens)) {
+			list = append(list, order[from:i])
+			from = i
+		}
 	}
-	rows := min(o.BatchRows, ceilPower(len(sources)))
-	sh := shape{sources: rows, length: Bucket(longest), steps: o.MaxNewTokens, beams: o.Beams, scores: o.Beams > 1 || o.Sample}
-	programs, err := e.programs(sh)
-	if err != nil {
-		return nil, err
-	}
-	ids := make([]int32, rows*sh.length)
-	for i, s := range sources {
-		copy(ids[i*sh.length:(i+1)*sh.length], s.Tokens)
-	}
-	st, err := e.begin(programs, sh, ids)
-	if err != nil {
-		return nil, err
-	}
-	defer st.close()
-	switch {
-	case o.Sample:
-		return st.sample(sources, o)
-	case o.Beams > 1:
-		return st.beams(len(sources), o)
-	default:
-		return st.greedy(len(sources))
-	}
+	return list
 }
 
 // Bucket rounds a length up, so that few shapes are compiled.
@@ -142,226 +116,135 @@ func ceilPower(n int) int {
 	return p
 }
 
-func (e *Engine) programs(sh shape) (*pair, error) {
-	if p, ok := e.pairs[sh]; ok {
-		return p, nil
-	}
-	name := fmt.Sprintf("%d × %d → %d", sh.sources, sh.length, sh.steps)
-	start, err := e.compileStart("t5.encode "+name, sh)
-	if err != nil {
-		return nil, err
-	}
-	step, err := e.compileStep("t5.step "+name, sh)
-	if err != nil {
-		return nil, err
-	}
-	e.pairs[sh] = &pair{start, step}
-	if e.Compiled != nil {
-		e.Compiled(name, start.CompileTime+step.CompileTime)
-	}
-	return e.pairs[sh], nil
+// shape is what a batch's programs are compiled for.
+type shape struct {
+	slots, length, steps int
+	share                int // decoder rows of one slot
+	kind                 scoreKind
 }
 
-// compileStart compiles the encoder and all that the steps need of it.
-//
-//	weights…, inputs [sources, length]   →   memory…, cache…
-func (e *Engine) compileStart(name string, sh shape) (*device.Program, error) {
-	inputs := append(e.weights.Inputs(), device.Input{Name: "inputs", Shape: shapes.Make(dtypes.Int32, sh.sources, sh.length)})
-	return e.backend.Compile(name, inputs, func(in []*Node) []*Node {
-		net, rest := e.weights.Network(in)
-		out := net.Remember(rest[0], sh.steps).Nodes()
-		for range 2 * e.weights.Config.NumDecoderLayers {
-			out = append(out, Zeros(rest[0].Graph(), e.cacheShape(sh)))
+func (s shape) rows() int { return s.slots * s.share }
+
+// stepper holds the decoder's memory of a batch. A slot has the rows slot·share and on.
+type stepper interface {
+	// admit encodes sources into slots, whose rows start anew.
+	admit(slots []int, sources []Source) error
+	// step feeds one token a row: tokens and order [rows], positions [slots], where −1 is an idle
+	// slot, whose results mean nothing. It gives the best tokens or the scores, as the shape says.
+	step(tokens, order, positions []int32) (best []int32, scores []float32, err error)
+	// worth is how many slots must be free before it pays to admit into them.
+	worth() int
+	close()
+}
+
+// open makes the stepper that the engine's backend is best served with.
+func (e *Engine) open(sh shape) (stepper, error) { return e.newDeviceStepper(sh) }
+
+// slot is one source under way.
+type slot struct {
+	search searcher // nil: free
+	source int
+	made   int32
+}
+
+// batch decodes sources in a fixed number of slots.
+type batch struct {
+	engine  *Engine
+	stepper stepper
+	shape   shape
+	options Options
+	adjust  *adjuster
+	sources []Source
+	pending []int // sources that wait for a slot
+	results [][]Sequence
+	slots   []slot
+}
+
+func (b *batch) run(ctx context.Context) error {
+	rows := b.shape.rows()
+	tokens, order, positions := make([]int32, rows), make([]int32, rows), make([]int32, b.shape.slots)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		return out
-	})
+		if err := b.refill(); err != nil {
+			return err
+		}
+		if !b.lay(tokens, order, positions) {
+			return nil
+		}
+		best, scores, err := b.stepper.step(tokens, order, positions)
+		if err != nil {
+			return err
+		}
+		b.take(best, scores)
+	}
 }
 
-func (e *Engine) cacheShape(sh shape) shapes.Shape {
-	return shapes.Make(dtypes.Float32, e.weights.Config.CacheShape(sh.sources*sh.beams, sh.steps)...)
+// refill gives free slots to sources that wait.
+func (b *batch) refill() error {
+	var free []int
+	for i, s := range b.slots {
+		if s.search == nil {
+			free = append(free, i)
+		}
+	}
+	n := min(len(free), len(b.pending))
+	if n == 0 || len(free) < b.stepper.worth() && len(free) < len(b.slots) {
+		return nil
+	}
+	var admitted []Source
+	for i, at := range b.pending[:n] {
+		source := b.sources[at]
+		admitted = append(admitted, source)
+		b.slots[free[i]] = slot{search: newSearcher(b.options, b.engine.weights.Config, b.adjust, source.Stream), source: at}
+	}
+	b.pending = b.pending[n:]
+	return b.stepper.admit(free[:n], admitted)
 }
 
-// compileStep compiles one step of the decoder. With beams, the cache is first put into the
-// order of the beams that live on.
-//
-//	weights…, tokens [rows], position, [order [rows],] cache…, memory…   →   best token [rows] or log-probabilities [rows, vocab], cache…
-func (e *Engine) compileStep(name string, sh shape) (*device.Program, error) {
-	config := e.weights.Config
-	rows, caches := sh.sources*sh.beams, 2*config.NumDecoderLayers
-	inputs := append(e.weights.Inputs(),
-		device.Input{Name: "tokens", Shape: shapes.Make(dtypes.Int32, rows)},
-		device.Input{Name: "position", Shape: shapes.Make(dtypes.Int32)})
-	if sh.beams > 1 {
-		inputs = append(inputs, device.Input{Name: "order", Shape: shapes.Make(dtypes.Int32, rows)})
-	}
-	for i := range caches {
-		inputs = append(inputs, device.Input{Name: fmt.Sprintf("cache.%d", i), Shape: e.cacheShape(sh)})
-	}
-	for i, s := range e.memoryShapes(sh) {
-		inputs = append(inputs, device.Input{Name: fmt.Sprintf("memory.%d", i), Shape: s})
-	}
-	return e.backend.Compile(name, inputs, func(in []*Node) []*Node {
-		net, rest := e.weights.Network(in)
-		tokens, position, rest := rest[0], rest[1], rest[2:]
-		if sh.beams > 1 {
-			order := InsertAxes(rest[0], -1)
-			rest = rest[1:]
-			for i := range caches {
-				rest[i] = Gather(rest[i], order)
+// lay puts together what the step is fed and says whether there is anything.
+func (b *batch) lay(tokens, order, positions []int32) (any bool) {
+	share := b.shape.share
+	for i, s := range b.slots {
+		from := i * share
+		if s.search == nil {
+			positions[i] = -1
+			for j := range share {
+				tokens[from+j], order[from+j] = 0, int32(from+j)
 			}
-		}
-		logits, cache := net.Step(tokens, position, rest[:caches], config.MemoryOf(rest[caches:]))
-		if sh.scores {
-			return append([]*Node{LogSoftmax(logits)}, cache...)
-		}
-		return append([]*Node{ArgMax(logits, -1, dtypes.Int32)}, cache...)
-	})
-}
-
-func (e *Engine) memoryShapes(sh shape) []shapes.Shape {
-	c := e.weights.Config
-	compute := e.weights.Compute
-	if compute == dtypes.InvalidDType {
-		compute = dtypes.Float32
-	}
-	var list []shapes.Shape
-	for range 2 * c.NumDecoderLayers {
-		list = append(list, shapes.Make(compute, sh.sources, sh.length, c.NumHeads, c.DKV))
-	}
-	list = append(list, shapes.Make(dtypes.Float32, sh.sources, 1, 1, sh.length))
-	for len(list) < c.MemorySize() {
-		list = append(list, shapes.Make(dtypes.Float32, sh.steps, c.NumHeads, sh.steps))
-	}
-	return list
-}
-
-// state is one batch under way.
-type state struct {
-	engine   *Engine
-	programs *pair
-	shape    shape
-	memory   []*tensors.Tensor
-	cache    []*tensors.Tensor
-}
-
-func (e *Engine) begin(programs *pair, sh shape, ids []int32) (*state, error) {
-	inputs, err := e.backend.Int32(ids, sh.sources, sh.length)
-	if err != nil {
-		return nil, err
-	}
-	args := append(append([]*tensors.Tensor{}, e.args...), inputs)
-	donate := make([]bool, len(args))
-	donate[len(args)-1] = true
-	out, err := programs.start.Run(args, donate)
-	if err != nil {
-		return nil, err
-	}
-	k := e.weights.Config.MemorySize()
-	return &state{engine: e, programs: programs, shape: sh, memory: out[:k], cache: out[k:]}, nil
-}
-
-func (s *state) close() {
-	for _, list := range [][]*tensors.Tensor{s.memory, s.cache} {
-		for _, t := range list {
-			_ = t.FinalizeAll() // one that was given away is already free
-		}
-	}
-}
-
-// step feeds one token a row and gives the program's first output.
-func (s *state) step(tokens []int32, position int, order []int32) (*tensors.Tensor, error) {
-	e := s.engine
-	token, err := e.backend.Int32(tokens, len(tokens))
-	if err != nil {
-		return nil, err
-	}
-	at, err := e.backend.Int32([]int32{int32(position)})
-	if err != nil {
-		return nil, err
-	}
-	args := append(append([]*tensors.Tensor{}, e.args...), token, at)
-	if s.shape.beams > 1 {
-		o, err := e.backend.Int32(order, len(order))
-		if err != nil {
-			return nil, err
-		}
-		args = append(args, o)
-	}
-	args = append(args, s.cache...)
-	own := len(args)
-	args = append(args, s.memory...)
-	donate := make([]bool, len(args))
-	for i := len(e.args); i < own; i++ {
-		donate[i] = true
-	}
-	out, err := s.programs.step.Run(args, donate)
-	if err != nil {
-		return nil, err
-	}
-	s.cache = out[1:]
-	return out[0], nil
-}
-
-// read copies a step's output to the host and frees it.
-func read[T int32 | float32](t *tensors.Tensor) ([]T, error) {
-	values, err := tensors.CopyFlatData[T](t)
-	_ = t.FinalizeAll() // its content was copied
-	return values, err
-}
-
-// greedy takes the best token at each step.
-func (s *state) greedy(count int) ([][]Sequence, error) {
-	c := s.engine.weights.Config
-	tokens := make([]int32, s.shape.sources)
-	for i := range tokens {
-		tokens[i] = int32(c.DecoderStartTokenID)
-	}
-	rows := newRows(count)
-	for position := range s.shape.steps {
-		out, err := s.step(tokens, position, nil)
-		if err != nil {
-			return nil, err
-		}
-		best, err := read[int32](out)
-		if err != nil {
-			return nil, err
-		}
-		if rows.append(best[:count], c) {
-			break
-		}
-		copy(tokens, best)
-	}
-	return rows.sequences(), nil
-}
-
-// rows gathers tokens until each row has its end.
-type rows struct {
-	tokens [][]int32
-	ended  []bool
-}
-
-func newRows(count int) *rows {
-	return &rows{tokens: make([][]int32, count), ended: make([]bool, count)}
-}
-
-// append adds one token a row and says whether all rows have ended.
-func (r *rows) append(next []int32, c t5.Config) (all bool) {
-	all = true
-	for i, token := range next {
-		if r.ended[i] {
 			continue
 		}
-		r.tokens[i] = append(r.tokens[i], token)
-		r.ended[i] = token == int32(c.EOSTokenID)
-		all = all && r.ended[i]
+		any, positions[i] = true, s.made
+		s.search.feed(tokens[from:from+share], order[from:from+share])
+		for j := range share {
+			order[from+j] += int32(from)
+		}
 	}
-	return all
+	return any
 }
 
-func (r *rows) sequences() [][]Sequence {
-	out := make([][]Sequence, len(r.tokens))
-	for i, tokens := range r.tokens {
-		out[i] = []Sequence{{Tokens: tokens, Cut: !r.ended[i]}}
+// take gives the step's results to the searches and frees the slots of those that are over.
+func (b *batch) take(best []int32, scores []float32) {
+	share, width := b.shape.share, b.shape.share*b.engine.weights.Config.VocabSize
+	for i := range b.slots {
+		s := &b.slots[i]
+		if s.search == nil {
+			continue
+		}
+		if scores != nil {
+			s.search.take(nil, scores[i*width:(i+1)*width])
+		} else {
+			s.search.take(best[i*share:(i+1)*share], nil)
+		}
+		s.made++
+		if !s.search.over() {
+			continue
+		}
+		b.results[s.source] = s.search.sequences()
+		if b.engine.Finished != nil {
+			b.engine.Finished(b.results[s.source])
+		}
+		*s = slot{}
 	}
-	return out
 }

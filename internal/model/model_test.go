@@ -145,3 +145,28 @@ func TestBF16FolderIsHalfTheSize(t *testing.T) {
 		t.Errorf("bf16 takes %d bytes, fp32 %d", h, f)
 	}
 }
+
+// Pairs scored together have the probabilities that each has alone.
+func TestScorePairs(t *testing.T) {
+	b := devicetest.Go(t)
+	m, err := model.Open(b, folder(t, nil, "F32"), model.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	sources, targets := []string{"a", "a longer input", "b"}, []string{"xyz", "q", ""}
+	scores, err := m.ScorePairs(context.Background(), sources, targets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range scores {
+		sum := 0.0
+		for _, p := range s.LogProbs {
+			sum += float64(p)
+		}
+		alone, err := m.LogProbs(context.Background(), sources[i], targets[i:i+1])
+		if err != nil || math.Abs(sum-alone[0]) > 1e-4 {
+			t.Errorf("%q: %v in a batch, %v alone, %v", targets[i], sum, alone, err)
+		}
+	}
+}

@@ -54,16 +54,16 @@ func (n *Network) Remember(inputs *Node, steps int) Memory {
 
 // Step is one decoder step with a cache of the steps before it.
 //
-//	tokens [rows], position scalar int32, cache: keys and values of each block, [rows, steps, heads, d_kv]
+//	tokens [rows], positions [rows]: how many tokens each row has behind it, cache: keys and values of each block, [rows, steps, heads, d_kv]
 //	→   logits [rows, vocab], the cache with this step in it
-func (n *Network) Step(tokens, position *Node, cache []*Node, m Memory) (logits *Node, updated []*Node) {
+func (n *Network) Step(tokens, positions *Node, cache []*Node, m Memory) (logits *Node, updated []*Node) {
 	rows := tokens.Shape().Dimensions[0]
 	x := n.embed(InsertAxes(tokens, -1)) // [rows, 1, d_model]
-	here := Equal(iota32(x.Graph(), cache[0].Shape().Dimensions, 1), BroadcastToDims(position, cache[0].Shape().Dimensions...))
+	shape := cache[0].Shape().Dimensions
+	here := Equal(iota32(x.Graph(), shape, 1), BroadcastToDims(InsertAxes(positions, -1, -1, -1), shape...))
 	for i := range n.Config.NumDecoderLayers {
 		bias := m.Bias[min(i, len(m.Bias)-1)]
-		steps := bias.Shape().Dimensions[0]
-		row := Reshape(Gather(bias, Reshape(position, 1)), 1, n.Config.NumHeads, 1, steps)
+		row := InsertAxes(Gather(bias, InsertAxes(positions, -1)), 2) // [rows, heads, 1, steps]
 
 		layer := fmt.Sprintf("decoder.block.%d.layer.0.", i)
 		at := layer + "SelfAttention."

@@ -604,7 +604,7 @@ func TestForeignEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	sound(t, root, false)
-	tags, err := local.Open(root).Tags(t.Context(), "m")
+	tags, _, err := local.Open(root).Tags(t.Context(), "m")
 	if err != nil {
 		t.Fatal(err)
 	}

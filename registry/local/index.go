@@ -170,23 +170,26 @@ func (idx index) with(at registry.Head, tags []registry.Tag) index {
 }
 
 // Tags reads the index as other tools see it.
-func (s *Store) Tags(_ context.Context, model string) ([]registry.Tag, error) {
+func (s *Store) Tags(_ context.Context, model string) (tags []registry.Tag, moving bool, err error) {
 	repository, err := s.repository(model)
 	if err != nil {
-		return nil, err
+		return nil, true, err
 	}
 	idx, err := readIndex(repository)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, true, nil
 	}
 	if err != nil {
-		return nil, &registry.CorruptError{Model: model, What: "index", Reason: err.Error()}
+		return nil, true, &registry.CorruptError{Model: model, What: "index", Reason: err.Error()}
 	}
-	tags := make([]registry.Tag, 0, len(idx.Manifests))
+	tags = make([]registry.Tag, 0, len(idx.Manifests))
 	for _, entry := range idx.Manifests {
 		tag := registry.Tag{Name: entry.Annotations[ocispec.AnnotationRefName], Manifest: entry}
 		tag.Manifest.Annotations = nil
 		tags = append(tags, tag)
 	}
-	return tags, nil
+	return tags, true, nil
 }
+
+// Retag has nothing to do: Publish writes all tags of ours anew.
+func (s *Store) Retag(context.Context, string, []registry.Tag) error { return nil }

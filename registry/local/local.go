@@ -51,7 +51,7 @@ func Open(root string) *Store {
 }
 
 // Init makes the folder, so that nothing stands in the way of the first push.
-func (s *Store) Init() error { return os.MkdirAll(s.root, 0o755) }
+func (s *Store) Init(context.Context) error { return os.MkdirAll(s.root, 0o755) }
 
 // Root is the folder.
 func (s *Store) Root() string { return s.root }

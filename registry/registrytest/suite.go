@@ -233,7 +233,7 @@ func checkManifest(t *testing.T, r *registry.Registry, b registry.Backend) {
 	if !slices.Equal(paths, want) {
 		t.Errorf("layers %v, want %v", paths, want)
 	}
-	manifest := must(b.Open(t.Context(), "summarizer", ocispec.Descriptor{Digest: digests.Digest(detail.Digest)}))(t)
+	manifest := must(b.Open(t.Context(), "summarizer", ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digests.Digest(detail.Digest)}))(t)
 	defer manifest.Close() //nolint:errcheck // read only
 	m := must(registry.ParseModel(must(io.ReadAll(manifest))(t)))(t)
 	config := must(b.Open(t.Context(), "summarizer", m.Config))(t)

@@ -99,7 +99,7 @@ func (a *App) loadEvaluation(path string) (evaluation, error) {
 		if s.Name == "" {
 			s.Name = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
 		}
-		return evaluation{suite: suiteAt(s, filepath.Dir(path)), prefix: s.Prefix != ""}, nil
+		return evaluation{suite: s.At(filepath.Dir(path)), prefix: s.Prefix != ""}, nil
 	}
 	loaded, err := a.loadRecipe(path, nil)
 	if err != nil {
@@ -117,24 +117,6 @@ func isRecipe(data []byte) bool {
 	_, trains := top["train"]
 	_, section := top["eval"]
 	return trains || section
-}
-
-// suiteAt sees relative paths from a folder.
-func suiteAt(s eval.Suite, dir string) eval.Suite {
-	at := func(paths []string) []string {
-		out := make([]string, len(paths))
-		for i, p := range paths {
-			if out[i] = p; !filepath.IsAbs(p) {
-				out[i] = filepath.Join(dir, p)
-			}
-		}
-		return out
-	}
-	s.Data = at(s.Data)
-	for i := range s.Tasks {
-		s.Tasks[i].Data = at(s.Tasks[i].Data)
-	}
-	return s
 }
 
 // recipeEvaluation fills in the eval section of a recipe from its other sections.

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -17,6 +19,10 @@ type evalScoreOptions struct {
 	bootstrap  int
 	seed       uint64
 	confidence float64
+	compat     string
+	format     string
+	decimals   int
+	list       bool
 	output     string
 	name       string
 	force      bool
@@ -29,6 +35,10 @@ func (o *evalScoreOptions) bind(flags *pflag.FlagSet) {
 	flags.IntVar(&o.bootstrap, "bootstrap", 0, "`resamples` for confidence intervals; 0 makes none")
 	flags.Uint64Var(&o.seed, "seed", eval.DefaultBootstrap().Seed, "`seed` of the resamples")
 	flags.Float64Var(&o.confidence, "confidence", eval.DefaultBootstrap().Confidence, "`share` of resamples inside an interval")
+	flags.StringVar(&o.compat, "compat", "", "resample as another `tool` does, for its metrics: sacrebleu (mean ± interval) or rouge-score (median of means)")
+	flags.StringVar(&o.format, "format", "table", "`form` of the result: table, or lines as sacreBLEU prints them: line, short")
+	flags.IntVar(&o.decimals, "width", 2, "`decimals` in lines")
+	flags.BoolVar(&o.list, "list-metrics", false, "list the metrics and their options")
 	flags.StringVar(&o.output, "output", "", "`folder` for the report and its rows, to gate or compare later")
 	flags.StringVar(&o.name, "name", "score", "`name` of the report in the folder")
 	flags.BoolVar(&o.force, "force", false, "replace a report of the same name")
@@ -38,10 +48,16 @@ func (o *evalScoreOptions) request() (eval.Suite, error) {
 	if err := missing(map[string]bool{"hypotheses": o.hypotheses != ""}, "hypotheses"); err != nil {
 		return eval.Suite{}, err
 	}
+	if !slices.Contains([]string{"table", "line", "short"}, o.format) || o.decimals < 0 || o.decimals > 17 {
+		return eval.Suite{}, usageErrorf("--format is table, line or short, and --width from 0 to 17")
+	}
+	if o.compat != "" && o.bootstrap == 0 {
+		o.bootstrap = eval.DefaultBootstrap().Samples
+	}
 	if len(o.metrics) == 0 {
 		o.metrics = []string{"bleu", "chrf"}
 	}
-	s := eval.Suite{Name: o.name, Metrics: o.metrics, Bootstrap: &eval.Bootstrap{Samples: o.bootstrap, Seed: o.seed, Confidence: o.confidence}}
+	s := eval.Suite{Name: o.name, Metrics: o.metrics, Bootstrap: &eval.Bootstrap{Samples: o.bootstrap, Seed: o.seed, Confidence: o.confidence, Compat: o.compat}}
 	if _, err := eval.ParseMetrics(o.metrics); err != nil {
 		return s, err
 	}
@@ -57,7 +73,8 @@ func newEvalScoreCommand(app *App) *cobra.Command {
 		Use:   "score --hypotheses FILE --references FILE",
 		Short: "Score a file of outputs against files of right answers",
 		Example: "  t5ctl eval score --hypotheses out.txt --references ref.txt --metric bleu --metric chrf:word_order=2\n" +
-			"  t5ctl eval score --hypotheses predictions.jsonl --metric wer --metric per --bootstrap 1000",
+			"  t5ctl eval score --hypotheses predictions.jsonl --metric wer --metric per --bootstrap 1000\n" +
+			"  t5ctl eval score --hypotheses out.txt --references ref.txt --metric rouge1 --metric rougeLsum --compat rouge-score",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runEvalScore(cmd.Context(), app, opts)
@@ -68,6 +85,9 @@ func newEvalScoreCommand(app *App) *cobra.Command {
 }
 
 func runEvalScore(ctx context.Context, app *App, opts evalScoreOptions) error {
+	if opts.list {
+		return listMetrics(app)
+	}
 	suite, err := opts.request()
 	if err != nil {
 		return err
@@ -76,7 +96,30 @@ func runEvalScore(ctx context.Context, app *App, opts evalScoreOptions) error {
 	if err != nil {
 		return err
 	}
-	return app.show(report, func(t *term.Terminal) { t.Table(resultsTable(report.Metrics)) })
+	return app.show(report, func(t *term.Terminal) {
+		if opts.format == "table" {
+			t.Table(resultsTable(report.Metrics))
+			return
+		}
+		for _, r := range report.Metrics {
+			t.Println(r.Line(opts.decimals, opts.format == "short"))
+		}
+	})
+}
+
+func listMetrics(app *App) error {
+	metrics := eval.DescribeMetrics()
+	return app.show(metrics, func(t *term.Terminal) {
+		tab := term.Table{Header: []string{"metric", "better", "what", "options"}}
+		for _, m := range metrics {
+			better := "lower"
+			if m.HigherIsBetter {
+				better = "higher"
+			}
+			tab.Add(m.Name, better, m.Label, strings.Join(m.Options, " "))
+		}
+		t.Table(tab)
+	})
 }
 
 // scoreFiles scores, and writes report and rows where that is wanted.

@@ -14,7 +14,7 @@ func newExposureCommand(app *App) *cobra.Command {
 			"among alternatives it never saw. Exposure is how many bits of the secret it gave away.\n" +
 			"Secrets that were never planted are the control: if they look memorized, the test is void.",
 	}
-	cmd.AddCommand(newExposurePlantCommand(app), newExposureRunCommand(app))
+	cmd.AddCommand(newExposurePlantCommand(app), newExposureRunCommand(app), newExposureExtractCommand(app), newExposureMembershipCommand(app))
 	return cmd
 }
 
@@ -24,6 +24,7 @@ func exposureRules() []rule {
 		as[*exposure.FormatError](exitUsage, nil),
 		as[*exposure.SettingsError](exitUsage, nil),
 		as[*exposure.RowError](exitUsage, nil),
+		as(exitUsage, saying[*exposure.TooFewError]("give more, or ask for less")),
 		as(exitCorrupt, saying[*exposure.ManifestError]("plant the canaries again, and train on what that writes")),
 	}
 }

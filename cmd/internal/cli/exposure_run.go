@@ -61,16 +61,22 @@ func newExposureRunCommand(app *App) *cobra.Command {
 	return cmd
 }
 
-// request reads the manifest and makes sure that it belongs to the data beside it, if that is there.
+// request reads the manifest.
 func (o *exposureRunOptions) request() (exposure.Manifest, error) {
-	var m exposure.Manifest
 	if err := missing(map[string]bool{"model": o.model != ""}, "model"); err != nil {
-		return m, err
+		return exposure.Manifest{}, err
 	}
 	if o.references < 0 {
-		return m, usageErrorf("--references %d is negative", o.references)
+		return exposure.Manifest{}, usageErrorf("--references %d is negative", o.references)
 	}
-	path := o.manifest
+	return readManifest(o.manifest)
+}
+
+// readManifest reads the record of canaries, itself or beside the data that is named, and makes sure
+// that it belongs to the data, if that is there.
+func readManifest(name string) (exposure.Manifest, error) {
+	var m exposure.Manifest
+	path := name
 	if !strings.HasSuffix(path, exposure.ManifestSuffix) {
 		path = datasets.CanaryPath(path)
 	}
@@ -82,10 +88,10 @@ func (o *exposureRunOptions) request() (exposure.Manifest, error) {
 		return m, err
 	}
 	beside := filepath.Join(filepath.Dir(path), filepath.Base(m.Data.Path))
-	if path != o.manifest {
-		beside = o.manifest
+	if path != name {
+		beside = name
 	}
-	if _, err := os.Stat(beside); err != nil && path == o.manifest {
+	if _, err := os.Stat(beside); err != nil && path == name {
 		return m, nil // the manifest alone is enough
 	}
 	sum, _, err := digest.File(beside)

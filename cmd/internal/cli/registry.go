@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,20 +16,35 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/t5ctl/t5ctl/cmd/internal/settings"
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/internal/digest"
 	"github.com/t5ctl/t5ctl/registry"
 	"github.com/t5ctl/t5ctl/registry/local"
+	"github.com/t5ctl/t5ctl/registry/oci"
 )
 
+// store is a place that holds a registry.
+type store interface {
+	registry.Backend
+	Init(ctx context.Context) error
+	Root() string
+}
+
 // registryStore opens the place that --registry names.
-func (a *App) registryStore() (*local.Store, error) {
+func (a *App) registryStore() (store, error) {
 	place := a.Settings.Registry
-	if scheme, _, found := strings.Cut(place, "://"); found {
-		return nil, usageErrorf("registry %s: this version keeps registries in folders, not behind %s://", place, scheme)
+	scheme, _, found := strings.Cut(place, "://")
+	switch {
+	case !found:
+		return local.Open(place), nil
+	case scheme+"://" != oci.Scheme:
+		return nil, usageErrorf("registry %s: a registry is a folder or oci://host/prefix", place)
 	}
-	return local.Open(place), nil
+	return oci.Open(place, oci.Options{
+		PlainHTTP: a.Settings.Plain, Journal: actor(), Memory: filepath.Join(settings.StateHome(), "t5ctl", "registries"),
+	})
 }
 
 // registry opens the registry under the name of the user who runs the command.
@@ -36,7 +53,16 @@ func (a *App) registry() (*registry.Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return registry.New(store, registry.Options{Actor: actor(), Tool: "t5ctl " + versionOf().Version}), nil
+	options := registry.Options{Actor: actor(), Tool: "t5ctl " + versionOf().Version}
+	if _, remote := store.(*oci.Store); remote {
+		options.Parallel = 4
+		options.Progress = func(done bool, _ string, layer registry.Layer) {
+			if done && layer.Size > 1<<20 {
+				a.Term.Notef("%s, %s", layer.Path, term.Size(layer.Size))
+			}
+		}
+	}
+	return registry.New(store, options), nil
 }
 
 // actor is who is written into the log.
@@ -79,6 +105,17 @@ func registryRules() []rule {
 		as[*registry.FolderError](exitUsage, nil),
 		as(exitConflict, saying[*registry.OutputError]("name another folder, or remove that one")),
 		as[*registry.NotKeptError](exitUsage, nil),
+		as[*oci.PlaceError](exitUsage, nil),
+		as(exitConflict, func(e *oci.BlockedError) string {
+			return "if that writer is dead: t5ctl registry repair " + e.Model + " --break-intents"
+		}),
+		as(exitNetwork, func(e *oci.ServerError) string {
+			if e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden {
+				return "credentials are Docker's: docker login " + e.Host
+			}
+			return ""
+		}),
+		as[*oci.UnreachableError](exitNetwork, nil),
 		as(exitGate, saying[*lintError]("the findings are above")),
 	}
 }
@@ -119,8 +156,9 @@ func newRegistryCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "registry",
 		Short: "List, compare, check and look after the models of a registry",
-		Long: "A registry is a folder (--registry) with an OCI image layout for every model, so that\n" +
-			"other tools can read it. One that does not exist reads as empty.",
+		Long: "A registry is a folder (--registry DIR) with an OCI image layout for every model, so that\n" +
+			"other tools can read it, or a place on an OCI server (--registry oci://HOST/PREFIX), to\n" +
+			"which Docker's credentials are given. One that does not exist reads as empty.",
 	}
 	cmd.AddCommand(newRegistryInitCommand(app), newRegistryListCommand(app), newRegistryShowCommand(app),
 		newRegistryDiffCommand(app), newRegistryExportCommand(app), newRegistryAuditCommand(app),
@@ -131,15 +169,15 @@ func newRegistryCommand(app *App) *cobra.Command {
 func newRegistryInitCommand(app *App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "init",
-		Short: "Make the folder of the registry",
-		Long:  "Not needed before the first push, which makes it too.",
+		Short: "Make the folder of the registry, or try the server",
+		Long:  "Not needed before the first push, which does it too.",
 		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			store, err := app.registryStore()
 			if err != nil {
 				return err
 			}
-			if err := store.Init(); err != nil {
+			if err := store.Init(cmd.Context()); err != nil {
 				return err
 			}
 			return app.show(map[string]string{"registry": store.Root()}, func(t *term.Terminal) { t.Println(store.Root()) })
@@ -494,15 +532,40 @@ func runRegistryGC(ctx context.Context, app *App, models []string, options regis
 }
 
 func newRegistryRepairCommand(app *App) *cobra.Command {
-	return &cobra.Command{
+	var breakIntents bool
+	cmd := &cobra.Command{
 		Use:   "repair MODEL",
 		Short: "Mend a damaged log and tags from what is left",
 		Long:  "A damaged file of a version cannot be mended from the registry itself: push the same model again.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if breakIntents {
+				return runBreakIntents(cmd.Context(), app, args[0])
+			}
 			return runRegistryRepair(cmd.Context(), app, args[0])
 		},
 	}
+	cmd.Flags().BoolVar(&breakIntents, "break-intents", false, "withdraw what a dead writer has announced on a server; never while one may be alive")
+	return cmd
+}
+
+// runBreakIntents frees a log that a dead writer blocks.
+func runBreakIntents(ctx context.Context, app *App, model string) error {
+	place, err := app.registryStore()
+	if err != nil {
+		return err
+	}
+	remote, ok := place.(*oci.Store)
+	if !ok {
+		return usageErrorf("--break-intents is for registries on a server; in a folder a dead writer blocks nobody")
+	}
+	tags, err := remote.BreakIntents(ctx, model)
+	if err != nil {
+		return err
+	}
+	return app.show(map[string]any{"model": model, "withdrawn": append([]string{}, tags...)}, func(t *term.Terminal) {
+		t.Printf("withdrew %d announcements %s\n", len(tags), strings.Join(tags, " "))
+	})
 }
 
 func runRegistryRepair(ctx context.Context, app *App, model string) error {

@@ -26,11 +26,11 @@ const runsRoot = "runs"
 func newRunsCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "runs",
-		Short: "List recorded runs and show what is known of one",
+		Short: "List, show, compare and draw recorded runs",
 		Long: "Every training run keeps a folder: what ran, on what data, from which base, with which settings, what " +
 			"happened, and how it ended.",
 	}
-	cmd.AddCommand(newRunsListCommand(app), newRunsShowCommand(app))
+	cmd.AddCommand(newRunsListCommand(app), newRunsShowCommand(app), newRunsCompareCommand(app), newRunsPlotCommand(app))
 	return cmd
 }
 

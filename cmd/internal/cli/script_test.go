@@ -30,6 +30,7 @@ func TestScript(t *testing.T) {
 			"exits":   exits,
 			"damage":  damage,
 			"replace": replace,
+			"serve":   serve,
 		},
 	})
 }

@@ -24,6 +24,7 @@ type Settings struct {
 	Quiet    bool   // no notes and no progress
 	Debug    bool   // log lines and stack traces on stderr
 	Registry string // a folder or oci://host/prefix
+	Plain    bool   // no TLS to a registry on this machine
 	Backend  string // auto, cuda, cpu or go
 	Config   string // the configuration file that was read, "" where there was none
 }
@@ -65,6 +66,7 @@ func Keys() []Key {
 		{"json", "false", "print results as one JSON value"},
 		{"quiet", "false", "print results and errors only"},
 		{"registry", "", "`place` of the registry: a folder or oci://host/prefix (default $XDG_DATA_HOME/t5ctl/registry)"},
+		{"plain-http", "false", "talk without TLS to a registry on this machine"},
 		{"backend", "auto", "compute `backend`: auto, cuda, cpu or go"},
 		{"debug", "false", "log more, and show the stack of an internal error"},
 	}
@@ -143,7 +145,7 @@ func checked(v *viper.Viper, path string) (Settings, error) {
 	switches := []struct {
 		name  string
 		field *bool
-	}{{"json", &s.JSON}, {"quiet", &s.Quiet}, {"debug", &s.Debug}}
+	}{{"json", &s.JSON}, {"quiet", &s.Quiet}, {"plain-http", &s.Plain}, {"debug", &s.Debug}}
 	for _, w := range switches {
 		switch strings.ToLower(v.GetString(w.name)) {
 		case "true", "1", "yes", "on":

@@ -1,0 +1,191 @@
+package curves_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"image/png"
+	"math"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/t5ctl/t5ctl/internal/curves"
+)
+
+// killed is the log of a run that was killed after step 30, whose last checkpoint was that of step
+// 20, and that went on to step 40.
+const killed = `{"event":"started","step":0,"total":40}
+{"event":"compiled","program":"t5.gradients"}
+{"event":"step","step":10,"loss":4,"learning_rate":0.1,"tokens":100,"tokens_per_second":50,"gradient_norm":2,"memory_bytes":1000}
+{"event":"step","step":20,"loss":3,"learning_rate":0.2,"tokens":100,"tokens_per_second":60}
+{"event":"evaluated","step":20,"metrics":{"loss":3.5,"bleu":10}}
+{"event":"step","step":30,"loss":9,"learning_rate":0.3,"tokens":100,"tokens_per_second":70}
+{"event":"evaluated","step":30,"metrics":{"loss":9}}
+{"event":"ste
+{"event":"started","step":20,"total":40}
+{"event":"step","step":30,"loss":2,"learning_rate":0.3,"tokens":100,"tokens_per_second":80}
+{"event":"step","step":40,"loss":null,"learning_rate":0.4,"tokens":100,"tokens_per_second":90}
+{"event":"evaluated","step":40,"metrics":{"loss":2.5}}
+`
+
+func read(t *testing.T, text string) curves.Log {
+	t.Helper()
+	log, err := curves.Read(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return log
+}
+
+func TestRead(t *testing.T) {
+	log := read(t, killed)
+	type interval struct {
+		from, to int
+		loss     float64
+	}
+	var got []interval
+	for _, s := range log.Steps[:3] {
+		got = append(got, interval{s.From, s.To, s.Loss})
+	}
+	if want := []interval{{0, 10, 4}, {10, 20, 3}, {20, 30, 2}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("steps %v; want %v", got, want)
+	}
+	if last := log.Steps[3]; len(log.Steps) != 4 || last.From != 30 || last.To != 40 || !math.IsNaN(last.Loss) {
+		t.Errorf("last step %+v of %d", last, len(log.Steps))
+	}
+	if len(log.Evaluations) != 2 || log.Evaluations[0].Metrics["bleu"] != 10 || log.Evaluations[1].Step != 40 {
+		t.Errorf("evaluations %v", log.Evaluations)
+	}
+}
+
+func TestPanels(t *testing.T) {
+	runs := []curves.Run{{Name: "first", Log: read(t, killed)}, {Name: "empty"}}
+	panels, err := curves.Panels(runs, curves.Loss, curves.Throughput, "validation/bleu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []curves.Point{{Step: 10, Value: 4}, {Step: 20, Value: 3}, {Step: 30, Value: 2}} // what is not finite is left out
+	if got := panels[0].Series[0].Points; !reflect.DeepEqual(got, want) {
+		t.Errorf("loss %v; want %v", got, want)
+	}
+	if got := panels[1].Series[0].Points; len(got) != 4 || got[3].Value != 90 {
+		t.Errorf("throughput %v", got)
+	}
+	if got := panels[2].Series; len(got[0].Points) != 1 || len(got[1].Points) != 0 {
+		t.Errorf("validation/bleu %v", got)
+	}
+	if _, err := curves.Panels(runs, "los"); err == nil || !strings.Contains(err.Error(), "did you mean loss?") {
+		t.Errorf("a curve that is not there: %v", err)
+	}
+}
+
+func TestText(t *testing.T) {
+	panel := curves.Panel{Title: "loss", Series: []curves.Series{
+		{Run: "one", Points: []curves.Point{{Step: 0, Value: 4}, {Step: 10, Value: 0}}},
+		{Run: "two", Points: []curves.Point{{Step: 5, Value: 4}}},
+	}}
+	want := `loss
+4 |aaa        b
+  |   aaaaa
+  |        aaaaaa
+  |              aaaaa
+0 |                   aaa
+  +----------------------
+   0                   10
+`
+	if got := curves.Text(panel, 25, 5); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	for _, line := range strings.Split(curves.Text(panel, 80, 12), "\n") {
+		if len(line) > 80 {
+			t.Errorf("line of %d columns: %q", len(line), line)
+		}
+	}
+	if got := curves.Text(curves.Panel{Title: "loss"}, 80, 12); got != "loss: nothing was logged\n" {
+		t.Errorf("without points: %q", got)
+	}
+}
+
+func TestPNG(t *testing.T) {
+	runs := []curves.Run{{Name: "first", Log: read(t, killed)}, {Name: "empty"}}
+	panels, err := curves.Panels(runs, curves.Loss, curves.LearningRate, "validation/bleu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := curves.PNG(&out, panels); err != nil {
+		t.Fatal(err)
+	}
+	picture, err := png.Decode(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inked := map[uint32]bool{}
+	for y := picture.Bounds().Min.Y; y < picture.Bounds().Max.Y; y++ {
+		for x := picture.Bounds().Min.X; x < picture.Bounds().Max.X; x++ {
+			r, g, b, _ := picture.At(x, y).RGBA()
+			inked[r>>8<<16|g>>8<<8|b>>8] = true
+		}
+	}
+	if !inked[0x0072b2] {
+		t.Errorf("no pixel has the color of the first run; the picture has %d colors", len(inked))
+	}
+}
+
+func TestHTML(t *testing.T) {
+	const hostile = `</script><script>alert("x")</script>`
+	runs := []curves.Run{{Name: hostile, Log: read(t, killed)}, {Name: "empty"}}
+	panels, err := curves.Panels(runs, curves.Loss, "validation/bleu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := curves.HTML(&out, "runs", panels); err != nil {
+		t.Fatal(err)
+	}
+	page := out.String()
+	if strings.Contains(page, hostile) {
+		t.Error("a run's name is taken for markup")
+	}
+	if found := regexp.MustCompile(`(src|href)=|https?://|@import|url\(`).FindString(page); found != "" {
+		t.Errorf("the page loads something: %q", found)
+	}
+	if n := strings.Count(page, "<svg class=\"panel\""); n != 2 {
+		t.Errorf("%d drawings; want 2", n)
+	}
+	for _, drawing := range regexp.MustCompile(`(?s)<svg class="panel".*?</svg>`).FindAllString(page, -1) {
+		if err := xml.Unmarshal([]byte(drawing), new(struct{})); err != nil {
+			t.Errorf("a drawing is not well formed: %v", err)
+		}
+	}
+	numbers := regexp.MustCompile(`const series = (\[.*?\]), to`).FindStringSubmatch(page)
+	var series []curves.Series
+	if numbers == nil || json.Unmarshal([]byte(numbers[1]), &series) != nil || series[0].Points[1] != (curves.Point{Step: 20, Value: 3}) {
+		t.Errorf("the numbers behind the first drawing: %v", numbers)
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(killed)
+	f.Add(`{"event":"step","step":-1}`)
+	f.Add(`{"event":"evaluated","step":1,"metrics":{"x":1e308}}` + "\n" + `{"event":"evaluated","step":9,"metrics":{"x":-1e308}}`)
+	f.Fuzz(func(t *testing.T, in string) {
+		log, err := curves.Read(strings.NewReader(in))
+		if err != nil {
+			t.Fatal(err) // memory does not fail
+		}
+		runs := []curves.Run{{Name: "x", Log: log}}
+		panels, err := curves.Panels(runs, curves.Names(runs)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range panels {
+			_ = curves.Text(p, 40, 6) // it must return
+		}
+		if err := curves.HTML(&bytes.Buffer{}, "x", panels); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,17 @@
+package oci_test
+
+import (
+	"testing"
+
+	"github.com/t5ctl/t5ctl/registry"
+	"github.com/t5ctl/t5ctl/registry/registrytest"
+)
+
+// TestBackend runs the tests of every backend against servers with and without tags that move.
+func TestBackend(t *testing.T) {
+	for name, start := range kinds() {
+		t.Run(name, func(t *testing.T) {
+			registrytest.Run(t, func(t *testing.T) registry.Backend { return open(t, start(t)) })
+		})
+	}
+}

@@ -8,19 +8,23 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/device"
+	"github.com/t5ctl/t5ctl/internal/matvec"
 )
 
 // Engine decodes with one set of weights. It compiles a pair of programs for each shape of batch
 // and keeps them. It is for one goroutine at a time.
 type Engine struct {
 	Compiled func(program string, took time.Duration) // told of each compilation; may be nil
+	OnDevice bool                                     // decode on the backend, whatever it is
 	Finished func(outputs []Sequence)                 // told of each source that is done; may be nil
 
-	backend *device.Backend
-	weights Weights
-	args    []*tensors.Tensor
-	devices map[shape]*devicePrograms
-	scorers map[scoreShape]*device.Program
+	backend  *device.Backend
+	weights  Weights
+	args     []*tensors.Tensor
+	devices  map[shape]*devicePrograms
+	encoders map[encodeShape]*device.Program
+	host     *hostDecoder // nil until it is needed
+	scorers  map[scoreShape]*device.Program
 }
 
 // Source is one input and the stream of random numbers that its sampling draws from.
@@ -41,7 +45,7 @@ type Sequence struct {
 func New(backend *device.Backend, weights Weights) *Engine {
 	return &Engine{
 		backend: backend, weights: weights, args: weights.Tensors(),
-		devices: map[shape]*devicePrograms{}, scorers: map[scoreShape]*device.Program{},
+		devices: map[shape]*devicePrograms{}, encoders: map[encodeShape]*device.Program{}, scorers: map[scoreShape]*device.Program{},
 	}
 }
 
@@ -49,6 +53,9 @@ func New(backend *device.Backend, weights Weights) *Engine {
 func (e *Engine) Close() {
 	for _, p := range e.devices {
 		p.close()
+	}
+	for _, p := range e.encoders {
+		p.Close()
 	}
 	for _, p := range e.scorers {
 		p.Close()
@@ -137,8 +144,14 @@ type stepper interface {
 	close()
 }
 
-// open makes the stepper that the engine's backend is best served with.
-func (e *Engine) open(sh shape) (stepper, error) { return e.newDeviceStepper(sh) }
+// open makes the stepper that the engine's backend is best served with: a GPU decodes by itself;
+// beside a CPU backend, which encodes, the steps run in kernels of our own where these are fast.
+func (e *Engine) open(sh shape) (stepper, error) {
+	if e.OnDevice || e.backend.Kind == device.CUDA || !matvec.Fast() {
+		return e.newDeviceStepper(sh)
+	}
+	return e.newHostStepper(sh)
+}
 
 // slot is one source under way.
 type slot struct {

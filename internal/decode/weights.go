@@ -13,6 +13,7 @@ import (
 
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/lora"
+	"github.com/t5ctl/t5ctl/internal/matvec"
 	"github.com/t5ctl/t5ctl/internal/t5"
 )
 
@@ -23,6 +24,7 @@ type Weights struct {
 	Adapter *lora.Adapter     // nil: none
 	Update  []*tensors.Tensor // the adapter's tensors, in the order of its Specs
 	Compute dtypes.DType      // of the matrix products; 0: float32
+	Packed  matvec.Kind       // of the decoder's weights where it runs on the CPU
 }
 
 // Tensors lists all tensors in the order of Inputs.
@@ -58,12 +60,16 @@ func (w Weights) Network(in []*Node) (*t5.Network, []*Node) {
 	return net, in[len(w.Update):]
 }
 
-// In gives the same weights with the matrix products in bf16, or in fp32 for any other name. The
-// weights stay float32 on the device.
+// In gives the same weights in fp32, bf16 or int8. On a GPU bf16 is the type of the matrix
+// products, and int8 there is none; on a CPU it is what the decoder's weights are kept in, while
+// sums and the encoder stay in float32.
 func (w Weights) In(precision string) Weights {
-	w.Compute = dtypes.Float32
-	if precision == "bf16" {
-		w.Compute = dtypes.BFloat16
+	w.Compute, w.Packed = dtypes.Float32, matvec.Float32
+	switch precision {
+	case "bf16":
+		w.Compute, w.Packed = dtypes.BFloat16, matvec.BFloat16
+	case "int8":
+		w.Packed = matvec.Int8
 	}
 	return w
 }

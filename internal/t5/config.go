@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -138,6 +139,14 @@ func (c Config) scaled() bool {
 	default:
 		return c.TieWordEmbeddings
 	}
+}
+
+// HeadScale is what the decoder's states are multiplied by before the head.
+func (c Config) HeadScale() float64 {
+	if c.scaled() {
+		return 1 / math.Sqrt(float64(c.DModel))
+	}
+	return 1
 }
 
 // inner is the width of all heads together; it need not be DModel.

@@ -222,7 +222,7 @@ func (n *Network) crossAttention(i int, x, k, v, mask *Node) *Node {
 //	states [..., d_model]   →   [..., vocab], float32
 func (n *Network) Logits(states *Node) *Node {
 	if n.Config.scaled() {
-		states = MulScalar(states, 1/math.Sqrt(float64(n.Config.DModel)))
+		states = MulScalar(states, n.Config.HeadScale())
 	}
 	if n.Config.TieWordEmbeddings {
 		return convert(linear(n.cast(states), n.cast(n.weight(Embedding))), dtypes.Float32)

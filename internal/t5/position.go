@@ -88,3 +88,7 @@ func causalMask(g *Graph, length int) *Node {
 	key := iota32(g, shape, 1)
 	return InsertAxes(MulScalar(ConvertDType(GreaterThan(key, query), dtypes.Float32), masked), 0, 0)
 }
+
+// CausalBucket is the row of a decoder's bias table for a key that stands `distance` tokens
+// before the query.
+func (c Config) CausalBucket(distance int) int32 { return c.bucket(-distance, false) }

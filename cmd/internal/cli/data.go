@@ -5,16 +5,17 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/t5ctl/t5ctl/datasets"
+	"github.com/t5ctl/t5ctl/datasets/audit"
 )
 
 func newDataCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "data",
-		Short: "See what a model sees of data, and divide it",
+		Short: "Look into data, clean it and divide it",
 		Long: "Data is JSON lines, CSV, TSV or Parquet, each also as .gz or .zst. Columns are found by\n" +
 			"their names, input and target unless a recipe or a flag names others.",
 	}
-	cmd.AddCommand(newDataInspectCommand(app), newDataSplitCommand(app))
+	cmd.AddCommand(newDataInspectCommand(app), newDataAuditCommand(app), newDataSplitCommand(app))
 	return cmd
 }
 
@@ -24,6 +25,8 @@ func dataRules() []rule {
 		as(exitUsage, saying[*datasets.RowError]("mend the row; where a recipe reads the data, data.on_bad_row: skip leaves such rows out")),
 		as(exitUsage, func(e *datasets.ColumnError) string { return didYouMean(e.Nearest) }),
 		as[*datasets.EmptyError](exitUsage, nil),
+		as(exitGate, saying[*auditError]("--sarif or --output keep where; --max name=number allows more")),
+		as[*audit.LimitError](exitUsage, nil),
 		as[*datasets.FormatError](exitUsage, nil),
 		as[*datasets.FieldError](exitUsage, nil),
 		as(exitUsage, saying[*datasets.TooLongError]("lower data.max_input or data.max_target, or give larger data.buckets")),

@@ -1,0 +1,194 @@
+//go:build amd64 && goexperiment.simd
+
+package matvec
+
+import (
+	"simd/archsimd"
+	"unsafe"
+)
+
+// Fast says whether this machine and this build have what the package needs.
+func Fast() bool { return archsimd.X86.AVX512() }
+
+// Within the loops below, pointers take the place of slices: the compiler cannot see that the
+// indices stay inside, and a check of each would cost as much as the arithmetic.
+
+func at(p unsafe.Pointer, floats int) *[16]float32 { return (*[16]float32)(unsafe.Add(p, 4*floats)) }
+
+func spread(p unsafe.Pointer, floats int) archsimd.Float32x16 {
+	return archsimd.BroadcastFloat32x16(*(*float32)(unsafe.Add(p, 4*floats)))
+}
+
+// accumulate adds to sums [rows][32] the product of inputs from … from+size of the rows of x,
+// which are `stride` apart, and weights [size][32]. There are at most 8 rows.
+func accumulate(sums, x, weights []float32, stride, from, size, rows int) {
+	_, _, _ = sums[rows*panel-1], x[(rows-1)*stride+from+size-1], weights[size*panel-1]
+	s, w := unsafe.Pointer(unsafe.SliceData(sums)), unsafe.Pointer(unsafe.SliceData(weights))
+	row := 0
+	for ; row+4 <= rows; row += 4 {
+		accumulate4(unsafe.Add(s, 4*row*panel), unsafe.Pointer(&x[row*stride+from]), w, stride, size)
+	}
+	for ; row < rows; row++ {
+		accumulate1(unsafe.Add(s, 4*row*panel), unsafe.Pointer(&x[row*stride+from]), w, size)
+	}
+}
+
+func accumulate1(s, x, w unsafe.Pointer, size int) {
+	a0, a1 := archsimd.LoadFloat32x16(at(s, 0)), archsimd.LoadFloat32x16(at(s, 16))
+	for k := range size {
+		v := spread(x, k)
+		a0 = v.MulAdd(archsimd.LoadFloat32x16(at(w, k*panel)), a0)
+		a1 = v.MulAdd(archsimd.LoadFloat32x16(at(w, k*panel+16)), a1)
+	}
+	a0.Store(at(s, 0))
+	a1.Store(at(s, 16))
+}
+
+func accumulate4(s, x, w unsafe.Pointer, stride, size int) {
+	a0, a1 := archsimd.LoadFloat32x16(at(s, 0)), archsimd.LoadFloat32x16(at(s, 16))
+	b0, b1 := archsimd.LoadFloat32x16(at(s, 32)), archsimd.LoadFloat32x16(at(s, 48))
+	c0, c1 := archsimd.LoadFloat32x16(at(s, 64)), archsimd.LoadFloat32x16(at(s, 80))
+	d0, d1 := archsimd.LoadFloat32x16(at(s, 96)), archsimd.LoadFloat32x16(at(s, 112))
+	xb, xc, xd := unsafe.Add(x, 4*stride), unsafe.Add(x, 8*stride), unsafe.Add(x, 12*stride)
+	for k := range size {
+		w0, w1 := archsimd.LoadFloat32x16(at(w, k*panel)), archsimd.LoadFloat32x16(at(w, k*panel+16))
+		v := spread(x, k)
+		a0, a1 = v.MulAdd(w0, a0), v.MulAdd(w1, a1)
+		v = spread(xb, k)
+		b0, b1 = v.MulAdd(w0, b0), v.MulAdd(w1, b1)
+		v = spread(xc, k)
+		c0, c1 = v.MulAdd(w0, c0), v.MulAdd(w1, c1)
+		v = spread(xd, k)
+		d0, d1 = v.MulAdd(w0, d0), v.MulAdd(w1, d1)
+	}
+	a0.Store(at(s, 0))
+	a1.Store(at(s, 16))
+	b0.Store(at(s, 32))
+	b1.Store(at(s, 48))
+	c0.Store(at(s, 64))
+	c1.Store(at(s, 80))
+	d0.Store(at(s, 96))
+	d1.Store(at(s, 112))
+}
+
+func widenHalves(wide []float32, halves []uint16) {
+	for i := 0; i < len(halves); i += 16 {
+		archsimd.LoadUint16x16Slice(halves[i:]).ExtendToUint32().ShiftAllLeft(16).AsFloat32x16().StoreSlice(wide[i:])
+	}
+}
+
+func widenBytes(wide []float32, bytes []int8) {
+	for i := 0; i < len(bytes); i += 16 {
+		archsimd.LoadInt8x16Slice(bytes[i:]).ExtendToInt32().ConvertToFloat32().StoreSlice(wide[i:])
+	}
+}
+
+func sum(v archsimd.Float32x16) float32 {
+	h := v.GetLo().Add(v.GetHi())
+	q := h.GetLo().Add(h.GetHi())
+	var part [4]float32
+	q.Store(&part)
+	return part[0] + part[1] + part[2] + part[3]
+}
+
+// Dot is the inner product of two vectors of equal length.
+func Dot(a, b []float32) float32 {
+	b = b[:len(a)]
+	acc := archsimd.BroadcastFloat32x16(0)
+	i := 0
+	for ; i+16 <= len(a); i += 16 {
+		acc = archsimd.LoadFloat32x16Slice(a[i:]).MulAdd(archsimd.LoadFloat32x16Slice(b[i:]), acc)
+	}
+	total := sum(acc)
+	for ; i < len(a); i++ {
+		total += a[i] * b[i]
+	}
+	return total
+}
+
+// AddScaled adds scale·x to y.
+func AddScaled(y, x []float32, scale float32) {
+	x = x[:len(y)]
+	s := archsimd.BroadcastFloat32x16(scale)
+	i := 0
+	for ; i+16 <= len(y); i += 16 {
+		s.MulAdd(archsimd.LoadFloat32x16Slice(x[i:]), archsimd.LoadFloat32x16Slice(y[i:])).StoreSlice(y[i:])
+	}
+	for ; i < len(y); i++ {
+		y[i] += scale * x[i]
+	}
+}
+
+// exp is eˣ for x ≤ 88, in float32, off by at most 2 units in the last place; far below −87 it
+// is 0. eˣ = 2ⁿ·eʳ with n = round(x·log₂e), and eʳ by its Taylor series to r⁷.
+func exp(x archsimd.Float32x16) archsimd.Float32x16 {
+	x = x.Max(archsimd.BroadcastFloat32x16(-150))
+	n := x.Mul(archsimd.BroadcastFloat32x16(1.44269504)).RoundToEvenScaled(0)
+	r := n.MulAdd(archsimd.BroadcastFloat32x16(-0.693359375), x)
+	r = n.MulAdd(archsimd.BroadcastFloat32x16(2.12194440e-4), r)
+	p := archsimd.BroadcastFloat32x16(1.0 / 5040)
+	for _, c := range [...]float32{1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1, 1} {
+		p = p.MulAdd(r, archsimd.BroadcastFloat32x16(c))
+	}
+	return p.Scale(n)
+}
+
+// Exp replaces each x by e^(x−shift) and gives their sum; x − shift must not exceed 88.
+func Exp(x []float32, shift float32) (total float32) {
+	by := archsimd.BroadcastFloat32x16(shift)
+	acc := archsimd.BroadcastFloat32x16(0)
+	i := 0
+	for ; i+16 <= len(x); i += 16 {
+		e := exp(archsimd.LoadFloat32x16Slice(x[i:]).Sub(by))
+		e.StoreSlice(x[i:])
+		acc = acc.Add(e)
+	}
+	total = sum(acc)
+	if i < len(x) {
+		var rest [16]float32
+		n := copy(rest[:], x[i:])
+		exp(archsimd.LoadFloat32x16(&rest).Sub(by)).Store(&rest)
+		copy(x[i:], rest[:n])
+		for _, v := range rest[:n] {
+			total += v
+		}
+	}
+	return total
+}
+
+// LogSoftmax replaces x by the logarithms of its softmax.
+func LogSoftmax(x []float32) {
+	most := Max(x)
+	by := archsimd.BroadcastFloat32x16(most)
+	acc := archsimd.BroadcastFloat32x16(0)
+	i := 0
+	for ; i+16 <= len(x); i += 16 {
+		acc = acc.Add(exp(archsimd.LoadFloat32x16Slice(x[i:]).Sub(by)))
+	}
+	total := float64(sum(acc))
+	for _, v := range x[i:] {
+		total += expOne(v - most)
+	}
+	shiftBy(x, most, total)
+}
+
+// Max is the largest of x.
+func Max(x []float32) float32 {
+	most := x[0]
+	i := 0
+	if len(x) >= 16 {
+		acc := archsimd.LoadFloat32x16Slice(x)
+		for i = 16; i+16 <= len(x); i += 16 {
+			acc = acc.Max(archsimd.LoadFloat32x16Slice(x[i:]))
+		}
+		var part [16]float32
+		acc.Store(&part)
+		for _, v := range part {
+			most = max(most, v)
+		}
+	}
+	for _, v := range x[i:] {
+		most = max(most, v)
+	}
+	return most
+}

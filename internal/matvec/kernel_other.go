@@ -1,0 +1,67 @@
+//go:build !amd64 || !goexperiment.simd
+
+package matvec
+
+import (
+	"math"
+	"slices"
+)
+
+// Fast says whether this machine and this build have what the package needs.
+func Fast() bool { return false }
+
+func accumulate(sums, x, weights []float32, stride, from, size, rows int) {
+	for row := range rows {
+		for k, v := range x[row*stride+from:][:size] {
+			AddScaled(sums[row*panel:(row+1)*panel], weights[k*panel:], v)
+		}
+	}
+}
+
+func widenHalves(wide []float32, halves []uint16) {
+	for i, h := range halves {
+		wide[i] = math.Float32frombits(uint32(h) << 16)
+	}
+}
+
+func widenBytes(wide []float32, bytes []int8) {
+	for i, b := range bytes {
+		wide[i] = float32(b)
+	}
+}
+
+// Dot is the inner product of two vectors of equal length.
+func Dot(a, b []float32) (total float32) {
+	for i, v := range a {
+		total += v * b[i]
+	}
+	return total
+}
+
+// AddScaled adds scale·x to y.
+func AddScaled(y, x []float32, scale float32) {
+	for i := range y {
+		y[i] += scale * x[i]
+	}
+}
+
+// Exp replaces each x by e^(x−shift) and gives their sum.
+func Exp(x []float32, shift float32) (total float32) {
+	for i, v := range x {
+		x[i] = float32(expOne(v - shift))
+		total += x[i]
+	}
+	return total
+}
+
+// LogSoftmax replaces x by the logarithms of its softmax.
+func LogSoftmax(x []float32) {
+	most, total := Max(x), 0.0
+	for _, v := range x {
+		total += expOne(v - most)
+	}
+	shiftBy(x, most, total)
+}
+
+// Max is the largest of x.
+func Max(x []float32) float32 { return slices.Max(x) }

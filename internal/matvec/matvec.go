@@ -1,0 +1,192 @@
+// Package matvec multiplies a few rows by a large weight matrix on the CPU, as one step of a
+// decoder does: the work is bounded by reading the weights, so that they are packed for reading
+// in order and may be kept as bf16 or int8, while sums stay in float32.
+//
+// It needs AVX-512 and a build with Go's simd experiment; Fast says whether both are there.
+package matvec
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// Kind is how weights are kept.
+type Kind int
+
+// Kinds of weights.
+const (
+	Float32 Kind = iota
+	BFloat16
+	Int8 // one scale for each output, the largest weight over 127
+)
+
+// String names the kind as precisions are named.
+func (k Kind) String() string { return [...]string{"fp32", "bf16", "int8"}[k] }
+
+const (
+	panel = 32  // outputs that are computed together
+	block = 128 // inputs whose weights are widened to float32 at a time
+)
+
+// Matrix is a packed weight matrix [out, in].
+type Matrix struct {
+	Out, In int
+	kind    Kind
+	floats  []float32 // panels of [in][32]; one of the three is set
+	halves  []uint16
+	bytes   []int8
+	scales  []float32 // int8: [out]
+}
+
+// Pack packs the rows of matrices [rows, in] that stand under one another.
+func Pack(kind Kind, in int, parts ...[]float32) (*Matrix, error) {
+	m := &Matrix{In: in, kind: kind}
+	for _, p := range parts {
+		if in == 0 || len(p)%in != 0 {
+			return nil, fmt.Errorf("packing %d weights for %d inputs", len(p), in)
+		}
+		m.Out += len(p) / in
+	}
+	size := (m.Out + panel - 1) / panel * panel * in
+	switch kind {
+	case Float32:
+		m.floats = make([]float32, size)
+	case BFloat16:
+		m.halves = make([]uint16, size)
+	case Int8:
+		m.bytes, m.scales = make([]int8, size), make([]float32, (m.Out+panel-1)/panel*panel)
+	}
+	at := 0
+	for _, p := range parts {
+		for from := 0; from < len(p); from += in {
+			m.put(at, p[from:from+in])
+			at++
+		}
+	}
+	return m, nil
+}
+
+// put packs the weights of one output.
+func (m *Matrix) put(out int, weights []float32) {
+	base := out/panel*panel*m.In + out%panel
+	scale := float32(0)
+	if m.kind == Int8 {
+		for _, w := range weights {
+			scale = max(scale, w, -w)
+		}
+		scale /= 127
+		m.scales[out] = scale
+	}
+	for k, w := range weights {
+		at := base + k*panel
+		switch m.kind {
+		case Float32:
+			m.floats[at] = w
+		case BFloat16:
+			m.halves[at] = bfloat16(w)
+		case Int8:
+			if scale > 0 {
+				m.bytes[at] = int8(math.RoundToEven(float64(w / scale)))
+			}
+		}
+	}
+}
+
+// bfloat16 rounds to the nearest, ties to even.
+func bfloat16(v float32) uint16 {
+	bits := math.Float32bits(v)
+	return uint16((bits + 0x7fff + bits>>16&1) >> 16)
+}
+
+// Bytes is the memory that the weights take.
+func (m *Matrix) Bytes() int {
+	return 4*len(m.floats) + 2*len(m.halves) + len(m.bytes) + 4*len(m.scales)
+}
+
+// Mul computes y = x·Wᵀ on all cores.
+//
+//	x [rows, in]   →   y [rows, out]
+func (m *Matrix) Mul(y, x []float32, rows int) {
+	const chunk = 4 // panels taken by a worker at a time
+	panels := (m.Out + panel - 1) / panel
+	Parallel((panels+chunk-1)/chunk, func(i int) {
+		var s scratch
+		for p := i * chunk; p < min(panels, (i+1)*chunk); p++ {
+			m.mulPanel(&s, y, x, rows, p)
+		}
+	})
+}
+
+// scratch is a worker's memory.
+type scratch struct {
+	wide [block * panel]float32
+	sums [8 * panel]float32
+}
+
+// mulPanel computes 32 outputs of all rows.
+func (m *Matrix) mulPanel(s *scratch, y, x []float32, rows, p int) {
+	width := min(panel, m.Out-p*panel)
+	for row := 0; row < rows; row += 8 {
+		n := min(8, rows-row)
+		clear(s.sums[:n*panel])
+		if m.kind == Float32 {
+			accumulate(s.sums[:], x[row*m.In:], m.floats[p*panel*m.In:(p+1)*panel*m.In], m.In, 0, m.In, n)
+		} else {
+			for from := 0; from < m.In; from += block {
+				size := min(block, m.In-from)
+				at := (p*m.In + from) * panel
+				if m.kind == BFloat16 {
+					widenHalves(s.wide[:], m.halves[at:at+size*panel])
+				} else {
+					widenBytes(s.wide[:], m.bytes[at:at+size*panel])
+				}
+				accumulate(s.sums[:], x[row*m.In:], s.wide[:], m.In, from, size, n)
+			}
+		}
+		for i := range n {
+			out := y[(row+i)*m.Out+p*panel:][:width]
+			copy(out, s.sums[i*panel:])
+			if m.kind == Int8 {
+				for j := range out {
+					out[j] *= m.scales[p*panel+j]
+				}
+			}
+		}
+	}
+}
+
+// Parallel runs work(0) … work(n−1) on all cores.
+func Parallel(n int, work func(i int)) {
+	workers := min(n, runtime.GOMAXPROCS(0))
+	if workers <= 1 {
+		for i := range n {
+			work(i)
+		}
+		return
+	}
+	var next atomic.Int64
+	loop := func() {
+		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			work(i)
+		}
+	}
+	var group sync.WaitGroup
+	for range workers - 1 {
+		group.Go(loop)
+	}
+	loop()
+	group.Wait()
+}
+
+func expOne(v float32) float64 { return math.Exp(float64(v)) }
+
+// shiftBy takes the maximum and the logarithm of the sum of the exponentials off x.
+func shiftBy(x []float32, most float32, total float64) {
+	by := float32(math.Log(total))
+	for i := range x {
+		x[i] = x[i] - most - by
+	}
+}

@@ -1,0 +1,140 @@
+package matvec_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/t5ctl/t5ctl/internal/matvec"
+)
+
+func random(n int, seed uint64) []float32 {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	values := make([]float32, n)
+	for i := range values {
+		values[i] = float32(rng.NormFloat64())
+	}
+	return values
+}
+
+// The product is held against plain sums in float64; what bf16 and int8 may lose is bounded by
+// half a step of each weight.
+func TestMulAgreesWithPlainSums(t *testing.T) {
+	for _, size := range []struct{ rows, out, in int }{{1, 32, 16}, {1, 40, 33}, {3, 100, 130}, {4, 7, 512}, {8, 64, 300}, {21, 129, 257}} {
+		w, x := random(size.out*size.in, 3), random(size.rows*size.in, 4)
+		for _, kind := range []matvec.Kind{matvec.Float32, matvec.BFloat16, matvec.Int8} {
+			t.Run(fmt.Sprint(size, kind), func(t *testing.T) {
+				half := size.out / 2 * size.in
+				m, err := matvec.Pack(kind, size.in, w[:half], w[half:])
+				if err != nil {
+					t.Fatal(err)
+				}
+				y := make([]float32, size.rows*size.out)
+				m.Mul(y, x, size.rows)
+				for i := range y {
+					row, out := i/size.out, i%size.out
+					want, slack := expected(x[row*size.in:(row+1)*size.in], w[out*size.in:(out+1)*size.in], kind)
+					if math.Abs(float64(y[i])-want) > slack {
+						t.Fatalf("y[%d, %d] is %g, want %g ± %g", row, out, y[i], want, slack)
+					}
+				}
+			})
+		}
+	}
+}
+
+// expected is the exact product and how far off the kind may be.
+func expected(x, w []float32, kind matvec.Kind) (sum, slack float64) {
+	largest := 0.0
+	for _, v := range w {
+		largest = max(largest, math.Abs(float64(v)))
+	}
+	for k := range x {
+		sum += float64(x[k]) * float64(w[k])
+		size := math.Abs(float64(x[k]))
+		switch kind {
+		case matvec.Float32:
+			slack += 1e-6 * size * math.Abs(float64(w[k]))
+		case matvec.BFloat16:
+			slack += size * math.Abs(float64(w[k])) / 256
+		case matvec.Int8:
+			slack += size * largest / 254
+		}
+	}
+	return sum, slack*1.01 + 1e-5
+}
+
+func TestPackRefusesRaggedWeights(t *testing.T) {
+	if _, err := matvec.Pack(matvec.Float32, 3, make([]float32, 7)); err == nil {
+		t.Error("7 weights for 3 inputs were packed")
+	}
+}
+
+func TestExponentials(t *testing.T) {
+	x := []float32{-200, -103, -88, -87, -20, -1, -1e-3, 0, 1e-4, 0.5, 1, 3, 20, 60, 80, 87, -0.3, 2}
+	got := append([]float32{}, x...)
+	total := matvec.Exp(got, 1)
+	sum := 0.0
+	for i, v := range x {
+		want := math.Exp(float64(v) - 1)
+		sum += want
+		if math.Abs(float64(got[i])-want) > 3e-7*want+1e-37 {
+			t.Errorf("exp(%g) = %g, want %g", v-1, got[i], want)
+		}
+	}
+	if math.Abs(float64(total)-sum) > 1e-6*sum {
+		t.Errorf("the sum is %g, want %g", total, sum)
+	}
+	y := random(1003, 5)
+	shifted := append([]float32{}, y...)
+	matvec.LogSoftmax(shifted)
+	all := 0.0
+	for _, v := range y {
+		all += math.Exp(float64(v))
+	}
+	for i, v := range y {
+		if want := float64(v) - math.Log(all); math.Abs(float64(shifted[i])-want) > 2e-6 {
+			t.Errorf("log-softmax of %g is %g, want %g", v, shifted[i], want)
+		}
+	}
+}
+
+func TestVectors(t *testing.T) {
+	for _, n := range []int{1, 15, 16, 40, 64} {
+		a, b := random(n, 7), random(n, 8)
+		dot, largest := 0.0, math.Inf(-1)
+		sum := append([]float32{}, b...)
+		matvec.AddScaled(sum, a, 0.5)
+		for i := range a {
+			dot += float64(a[i]) * float64(b[i])
+			largest = max(largest, float64(a[i]))
+			if want := b[i] + 0.5*a[i]; math.Abs(float64(sum[i]-want)) > 1e-6 {
+				t.Errorf("n %d: sum[%d] is %g, want %g", n, i, sum[i], want)
+			}
+		}
+		if math.Abs(float64(matvec.Dot(a, b))-dot) > 1e-5 || float64(matvec.Max(a)) != largest {
+			t.Errorf("n %d: dot %g, want %g; max %g, want %g", n, matvec.Dot(a, b), dot, matvec.Max(a), largest)
+		}
+	}
+}
+
+func BenchmarkMul(b *testing.B) {
+	const in, out = 512, 32128
+	w := random(in*out, 1)
+	for _, kind := range []matvec.Kind{matvec.Float32, matvec.BFloat16, matvec.Int8} {
+		m, err := matvec.Pack(kind, in, w)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, rows := range []int{1, 8, 32} {
+			x, y := random(rows*in, 2), make([]float32, rows*out)
+			b.Run(fmt.Sprintf("%s/rows=%d", kind, rows), func(b *testing.B) {
+				b.SetBytes(int64(m.Bytes()))
+				for b.Loop() {
+					m.Mul(y, x, rows)
+				}
+			})
+		}
+	}
+}

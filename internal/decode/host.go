@@ -101,9 +101,7 @@ func (w Weights) hostValues() (map[string][]float32, error) {
 			return nil, fmt.Errorf("reading %s: %w", spec.Name, err)
 		}
 		if w.Adapter != nil {
-			if at, ok := w.Adapter.Module(spec.Name); ok {
-				v = w.Adapter.Options.Merge(v, update[at], update[at+1], spec.Shape[0], spec.Shape[1])
-			}
+			v = w.Adapter.Merge(spec.Name, v, update)
 		}
 		values[spec.Name] = v
 	}

@@ -29,7 +29,7 @@ type Comparison struct {
 	Models  [2]string         `json:"models"`
 	Data    string            `json:"data"`
 	Metrics []MetricDelta     `json:"metrics"`
-	Differ  map[string][2]any `json:"decoding_differs,omitempty"`
+	Differ  map[string][2]any `json:"settings_differ,omitempty"` // decoding, prefix, tokenizer
 }
 
 // MetricDelta compares one metric; B is better where Delta is positive.
@@ -46,6 +46,9 @@ type MetricDelta struct {
 	McNemarP       *float64   `json:"mcnemar_p,omitempty"` // exact, for metrics whose rows are right or wrong
 	Identical      bool       `json:"identical"`
 	NonInferior    *bool      `json:"non_inferior,omitempty"` // the interval lies above -margin
+	Better         int        `json:"rows_better"`            // rows whose own score is better in B
+	Worse          int        `json:"rows_worse"`
+	Same           int        `json:"rows_same"`
 	Moved          []Moved    `json:"moved,omitempty"`
 	Why            string     `json:"why_not,omitempty"` // the two cannot be compared by a test
 	HigherIsBetter bool       `json:"higher_is_better"`
@@ -80,7 +83,7 @@ func Compare(ctx context.Context, a, b Evidence, o CompareOptions) (Comparison, 
 		return Comparison{}, err
 	}
 	c := Comparison{A: judged(a), B: judged(b), Models: [2]string{a.Report.Model, b.Report.Model}, Data: a.Report.Data.Fingerprint,
-		Metrics: []MetricDelta{}, Differ: differing(a.Report.Decoding, b.Report.Decoding)}
+		Metrics: []MetricDelta{}, Differ: differing(a.Report, b.Report)}
 	for _, r := range a.Report.Metrics {
 		found := b.Report.Find(r.Name, r.Slice)
 		if len(found) != 1 || r.Spec == "" {
@@ -110,11 +113,19 @@ func (o CompareOptions) withDefaults() CompareOptions {
 	return o
 }
 
+// settings are what decided how outputs were made.
+func settings(r Report) map[string]any {
+	out := map[string]any{}
+	_ = json.Unmarshal(r.Decoding, &out) // a report without settings has none that differ
+	for k, v := range r.Setup {
+		out[k] = v
+	}
+	return out
+}
+
 // differing lists the settings that are not the same.
-func differing(a, b json.RawMessage) map[string][2]any {
-	var x, y map[string]any
-	_ = json.Unmarshal(a, &x) // a report without settings has none that differ
-	_ = json.Unmarshal(b, &y)
+func differing(a, b Report) map[string][2]any {
+	x, y := settings(a), settings(b)
 	out := map[string][2]any{}
 	for k := range x {
 		if v, w := fmt.Sprint(x[k]), fmt.Sprint(y[k]); v != w {
@@ -151,19 +162,28 @@ func compareMetric(a, b Result, rowsA, rowsB *Rows, o CompareOptions) MetricDelt
 	}
 	d.test(m, x, y, o)
 	if !d.Identical {
-		d.Moved = moved(m, x, y, rowsA.idsIn(a.Slice), o.Moved)
+		d.Moved = d.moved(m, x, y, rowsA.idsIn(a.Slice), o.Moved)
 	}
 	return d
 }
 
-// moved names the rows whose own scores differ most.
-func moved(m *Metric, x, y [][]float64, ids []string, most int) []Moved {
+// moved counts the rows that got better or worse, and names those whose own scores differ most.
+func (d *MetricDelta) moved(m *Metric, x, y [][]float64, ids []string, most int) []Moved {
 	var out []Moved
 	for i := range x {
 		before, after := Number(m.score(x[i], 1)), Number(m.score(y[i], 1))
-		if before.Defined() && after.Defined() && before != after {
-			out = append(out, Moved{ids[i], before, after})
+		switch {
+		case !before.Defined() || !after.Defined():
+			continue
+		case before == after:
+			d.Same++
+			continue
+		case (after > before) == m.HigherIsBetter:
+			d.Better++
+		default:
+			d.Worse++
 		}
+		out = append(out, Moved{ids[i], before, after})
 	}
 	slices.SortStableFunc(out, func(a, b Moved) int {
 		return cmp.Compare(math.Abs(float64(b.B-b.A)), math.Abs(float64(a.B-a.A)))

@@ -8,6 +8,7 @@
 package eval
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -27,6 +28,11 @@ type Sample struct {
 	Output     string   // what the model wrote
 	References []string // all acceptable answers, at least one
 	AtLimit    *bool    // whether the output was cut at the length limit; nil: nobody knows
+
+	Passages []string     // what the output should rest on, where that is not the source
+	Target   *TargetScore // of the first reference; nil: nobody knows
+	Seconds  float64      // that the row's batch took; 0: nobody knows
+	Share    float64      // of these, what falls to the row
 }
 
 // Metric scores outputs with one set of options. It is safe for concurrent use.
@@ -45,6 +51,12 @@ type Metric struct {
 	paired    pairedScorer                   // nil: the plain score serves for resamples too
 	single    bool                           // paired computes in single precision
 	rouge     bool                           // rouge-score resamples it in its own way
+
+	prepare      func() error                                                    // reads the files that options name; may be nil
+	needsTargets bool                                                            // Sample.Target is needed
+	timed        bool                                                            // Sample.Seconds is needed
+	command      string                                                          // the program that batch runs
+	batch        func(ctx context.Context, samples []Sample) ([]*float64, error) // scores many rows at once; nil in it: not known
 }
 
 // pairedScorer scores sums in single precision, as NumPy does in the reference tool's resampling.
@@ -127,6 +139,9 @@ func ParseMetric(spec string) (*Metric, error) {
 		key, value, found := strings.Cut(part, "=")
 		if !found {
 			value = "true"
+		}
+		if name == "exec" && (!found || strings.ContainsAny(key, " /")) && o.given["command"] == "" {
+			key, value = "command", part
 		}
 		if _, twice := o.given[key]; twice {
 			o.fail(key, value, "given twice")

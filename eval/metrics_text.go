@@ -24,7 +24,11 @@ func metricMakers() map[string]maker {
 		"exact_match": newExactMatch, "sequence_accuracy": newExactMatch,
 		"wer": newWordError, "per": newEditRate("word"), "cer": newEditRate("char"),
 		"length_limit": newLengthLimit, "empty_outputs": newEmptyOutputs, "repetition": newRepetition,
-		"output_words": newOutputWords,
+		"output_words": newOutputWords, "length_ratio": newLengthRatio, "meteor": newMETEOR,
+		"novelty": newNovelty, "number_support": newNumberSupport, "span_support": newSpanSupport,
+		"json_valid": newJSONValid, "json_field_accuracy": newJSONFields(true), "json_field_recall": newJSONFields(false),
+		"perplexity": newLikelihood("perplexity", "perplexity"), "bits_per_byte": newLikelihood("bits_per_byte", "bits per byte"),
+		"latency": newLatency, "cost": newCost, "exec": newExec,
 	}
 	for name, m := range map[string]maker{
 		"squad_em": newQA("SQuAD exact match", qa.Squad, true), "squad_f1": newQA("SQuAD F1", qa.Squad, false),
@@ -59,17 +63,22 @@ func newBLEU(o *options) *Metric {
 		Smooth: o.text("smooth", "exp", "smooth_method"), SmoothValue: o.number("smooth_value"),
 		MaxOrder: o.integer("max_ngram_order", 4), EffectiveOrder: o.flag("effective_order", false),
 	}
+	pieces := newPieces(o, &opts)
 	b, err := bleu.New(opts)
 	if err != nil {
 		o.errs = append(o.errs, optionError(o, err))
 		return &Metric{}
 	}
 	return &Metric{
-		Label: "BLEU", HigherIsBetter: true, columns: b.Columns(),
+		prepare: pieces.open,
+		Label:   "BLEU", HigherIsBetter: true, columns: b.Columns(),
 		signature: func(refs int) signature.Signature {
 			s := b.Signature(refs)
 			if opts.MaxOrder != 4 { // sacreBLEU's own signature hides it
 				s.Fields = append(s.Fields, field("order", strconv.Itoa(opts.MaxOrder)))
+			}
+			if pieces.digest != "" {
+				s.Fields = append(s.Fields, field("model", pieces.digest))
 			}
 			return s
 		},

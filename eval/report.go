@@ -94,17 +94,18 @@ type RowsFacts struct {
 
 // Report is what an evaluation or an exposure test found out.
 type Report struct {
-	Schema    int             `json:"schema"`
-	Kind      string          `json:"kind"`
-	Name      string          `json:"name,omitempty"` // of the suite
-	Model     string          `json:"model"`          // reference or folder
-	ModelHash string          `json:"model_digest,omitempty"`
-	Data      DataFacts       `json:"data"`
-	Decoding  json.RawMessage `json:"decoding"`
-	Bootstrap *Bootstrap      `json:"bootstrap,omitempty"`
-	Metrics   []Result        `json:"metrics"`
-	Rows      *RowsFacts      `json:"rows"`
-	Details   json.RawMessage `json:"details,omitempty"` // of the kind: canaries of an exposure test
+	Schema    int               `json:"schema"`
+	Kind      string            `json:"kind"`
+	Name      string            `json:"name,omitempty"` // of the suite
+	Model     string            `json:"model"`          // reference or folder
+	ModelHash string            `json:"model_digest,omitempty"`
+	Data      DataFacts         `json:"data"`
+	Decoding  json.RawMessage   `json:"decoding"`
+	Setup     map[string]string `json:"setup,omitempty"` // what else decides the outputs: prefix, tokenizer
+	Bootstrap *Bootstrap        `json:"bootstrap,omitempty"`
+	Metrics   []Result          `json:"metrics"`
+	Rows      *RowsFacts        `json:"rows"`
+	Details   json.RawMessage   `json:"details,omitempty"` // of the kind: canaries of an exposure test
 }
 
 // Find returns the results of that name or specification in that slice.

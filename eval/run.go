@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -10,6 +11,8 @@ import (
 	"io"
 	"iter"
 	"math"
+	"os"
+	"slices"
 )
 
 // Pair is one held-out row: what the model is asked and what would be right.
@@ -17,6 +20,8 @@ type Pair struct {
 	ID, Task      string
 	Input, Target string
 	References    []string // all acceptable answers; none: the target alone
+	Tags          []string // what slices may ask for
+	Passages      []string // what the output should rest on, where that is not the input
 }
 
 func (p *Pair) references() []string {
@@ -31,16 +36,25 @@ type Predictor interface {
 	Predict(ctx context.Context, sources []string) ([]string, error)
 }
 
-// Prediction is one output with how it ended.
+// Prediction is one output with how it came about.
 type Prediction struct {
 	Text    string
-	AtLimit bool // cut at the length limit
+	AtLimit bool    // cut at the length limit
+	Seconds float64 // that its batch took; 0: not measured
+	Share   float64 // of these, what falls to it
+
+	target *TargetScore
 }
 
 // DetailedPredictor is a Predictor that can tell how its outputs ended.
 type DetailedPredictor interface {
 	Predictor
 	PredictDetailed(ctx context.Context, sources []string) ([]Prediction, error)
+}
+
+// TargetScorer is a Predictor that can tell how likely it finds a right answer. Perplexity needs one.
+type TargetScorer interface {
+	ScoreTargets(ctx context.Context, sources, targets []string) ([]TargetScore, error)
 }
 
 // Scorer gives the natural logarithm of the probability of each whole target, its end included,
@@ -56,6 +70,43 @@ type Runner struct {
 	Predictions io.Writer      // JSON lines: input, output, references
 	Chunk       int            // rows between two calls of the predictor's, 256 if 0
 	Done        func(rows int) // told after every chunk
+	AllowExec   bool           // metrics may run programs
+	// Earlier are the predictions of a run that did not finish, in order. Their rows are not predicted
+	// again, nor written again.
+	Earlier iter.Seq2[Recorded, error]
+}
+
+// Recorded is a prediction read back from its file.
+type Recorded struct {
+	line predictionLine
+}
+
+// ReadPredictions reads the whole lines of a predictions file, and says how many bytes they take: what
+// follows was cut off while it was written.
+func ReadPredictions(path string) (lines []Recorded, size int64, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	for line := range bytes.Lines(data) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break
+		}
+		var r Recorded
+		if err := json.Unmarshal(line, &r.line); err != nil {
+			return nil, 0, &LineError{path, len(lines) + 1, "is no prediction: " + err.Error()}
+		}
+		lines = append(lines, r)
+		size += int64(len(line))
+	}
+	return lines, size, nil
+}
+
+// ResumeError says that a run cannot go on, since its data are not those that it began with.
+type ResumeError struct{ Row int }
+
+func (e *ResumeError) Error() string {
+	return fmt.Sprintf("row %d is not the one that was predicted before: the data have changed", e.Row)
 }
 
 // Run evaluates a suite on a model. Pairs come task by task; a pair's Task chooses the task of a
@@ -70,30 +121,64 @@ func (r Runner) Run(ctx context.Context, p Predictor, pairs iter.Seq2[Pair, erro
 	if err != nil {
 		return Report{}, err
 	}
-	var chunk []Pair
-	flush := func() error {
-		if len(chunk) == 0 {
-			return nil
-		}
-		err := s.predict(ctx, p, chunk)
-		chunk = chunk[:0]
-		return err
+	if r.Earlier == nil {
+		r.Earlier = func(func(Recorded, error) bool) {}
 	}
+	earlier, stop := iter.Pull2(r.Earlier)
+	defer stop()
+	var chunk []Pair
+	var known []Prediction // of the rows in chunk, where they were predicted before
+	limits := false        // whether these say that they were cut
+	flush := func() error {
+		defer func() { chunk, known = chunk[:0], known[:0] }()
+		switch {
+		case len(chunk) == 0:
+			return nil
+		case len(known) > 0:
+			return s.add(ctx, chunk, known, limits, true)
+		}
+		return s.predict(ctx, p, chunk)
+	}
+	rows := 0
 	for pair, err := range pairs {
 		if err != nil {
 			return Report{}, err
 		}
-		if len(chunk) == s.chunk || (len(chunk) > 0 && chunk[0].Task != pair.Task) {
+		before, err, found := earlier()
+		if err != nil {
+			return Report{}, err
+		}
+		if found && !before.answers(&pair) {
+			return Report{}, &ResumeError{rows + 1}
+		}
+		rows++
+		if len(chunk) == s.chunk || (len(chunk) > 0 && (chunk[0].Task != pair.Task || found != (len(known) > 0))) {
 			if err := flush(); err != nil {
 				return Report{}, err
 			}
 		}
 		chunk = append(chunk, pair)
+		if found {
+			known, limits = append(known, before.prediction()), before.line.AtLimit != nil
+		}
 	}
 	if err := flush(); err != nil {
 		return Report{}, err
 	}
+	if _, _, more := earlier(); more {
+		return Report{}, &ResumeError{rows + 1}
+	}
 	return s.report(ctx)
+}
+
+func (r *Recorded) answers(p *Pair) bool {
+	l := &r.line
+	return l.Task == p.Task && l.Input == p.Input && l.Target == p.Target && slices.Equal(l.References, p.References)
+}
+
+func (r *Recorded) prediction() Prediction {
+	l := &r.line
+	return Prediction{Text: l.Output, AtLimit: l.AtLimit != nil && *l.AtLimit, Seconds: l.Seconds, Share: l.Share, target: l.Likelihood}
 }
 
 // Score scores outputs that are there already: outputs[i] answers pairs[i].
@@ -107,7 +192,7 @@ func (r Runner) Score(ctx context.Context, answered iter.Seq2[Answered, error]) 
 	var outputs []Prediction
 	flush := func() error {
 		defer func() { pairs, outputs = pairs[:0], outputs[:0] }()
-		return s.add(pairs, outputs, false)
+		return s.add(ctx, pairs, outputs, false, false)
 	}
 	for a, err := range answered {
 		if err == nil {
@@ -146,6 +231,7 @@ type session struct {
 	buf    []byte
 	n      int
 	rows   *rowWriter
+	likely bool // some metric needs to know how likely the model finds the answers
 }
 
 // taskRun is what a session knows of one task.
@@ -166,17 +252,34 @@ func newSession(r Runner) (*session, error) {
 		s.chunk = 256
 	}
 	s.print.Write([]byte("t5ctl rows 1\n"))
-	slices, err := compileSlices(r.Suite.Slices)
+	parts, err := compileSlices(r.Suite.Slices)
 	if err != nil {
 		return nil, err
+	}
+	for i := range parts {
+		if err := parts[i].open(); err != nil {
+			return nil, err
+		}
 	}
 	for _, t := range r.Suite.TaskList() {
 		metrics, err := ParseMetrics(t.Metrics)
 		if err != nil {
 			return nil, err
 		}
-		run := &taskRun{name: t.Name, prefix: *t.Prefix, slices: slices, members: make([][]int32, len(slices)),
-			table: newTable(metrics, s.boot.Samples > 0 || len(slices) > 0)}
+		for _, m := range metrics {
+			if m.command != "" && !r.AllowExec {
+				return nil, &ExecRefusedError{m.Name, m.command}
+			}
+			if m.prepare == nil {
+				continue
+			}
+			if err := m.prepare(); err != nil {
+				return nil, err
+			}
+		}
+		s.likely = s.likely || slices.ContainsFunc(metrics, func(m *Metric) bool { return m.needsTargets })
+		run := &taskRun{name: t.Name, prefix: *t.Prefix, slices: parts, members: make([][]int32, len(parts)),
+			table: newTable(metrics, s.boot.Samples > 0 || len(parts) > 0)}
 		s.tasks = append(s.tasks, run)
 		s.byName[t.Name] = run
 	}
@@ -220,7 +323,31 @@ func (s *session) predict(ctx context.Context, p Predictor, pairs []Pair) error 
 	if len(outputs) != len(sources) {
 		return fmt.Errorf("the predictor gave %d outputs for %d sources", len(outputs), len(sources))
 	}
-	return s.add(pairs, outputs, detailed)
+	if scorer, ok := p.(TargetScorer); ok && s.likely {
+		if err := scoreTargets(ctx, scorer, pairs, sources, outputs); err != nil {
+			return err
+		}
+	}
+	return s.add(ctx, pairs, outputs, detailed, false)
+}
+
+// scoreTargets asks how likely the first reference of each row is.
+func scoreTargets(ctx context.Context, scorer TargetScorer, pairs []Pair, sources []string, outputs []Prediction) error {
+	targets := make([]string, len(pairs))
+	for i := range pairs {
+		targets[i] = pairs[i].references()[0]
+	}
+	scores, err := scorer.ScoreTargets(ctx, sources, targets)
+	if err != nil {
+		return err
+	}
+	if len(scores) != len(targets) {
+		return fmt.Errorf("the scorer gave %d scores for %d targets", len(scores), len(targets))
+	}
+	for i := range scores {
+		outputs[i].target = &scores[i]
+	}
+	return nil
 }
 
 func predict(ctx context.Context, p Predictor, sources []string) (outputs []Prediction, detailed bool, err error) {
@@ -235,8 +362,8 @@ func predict(ctx context.Context, p Predictor, sources []string) (outputs []Pred
 	return outputs, false, err
 }
 
-// add scores rows of one task and writes them down.
-func (s *session) add(pairs []Pair, outputs []Prediction, detailed bool) error {
+// add scores rows of one task and writes them down; predictions only unless they stand there.
+func (s *session) add(ctx context.Context, pairs []Pair, outputs []Prediction, detailed, written bool) error {
 	if len(pairs) == 0 {
 		return nil
 	}
@@ -250,7 +377,8 @@ func (s *session) add(pairs []Pair, outputs []Prediction, detailed bool) error {
 		if p.ID == "" {
 			p.ID = fmt.Sprint(s.n + i)
 		}
-		samples[i] = Sample{ID: p.ID, Task: p.Task, Source: t.prefix + p.Input, Output: outputs[i].Text, References: p.references()}
+		samples[i] = Sample{ID: p.ID, Task: p.Task, Source: t.prefix + p.Input, Output: outputs[i].Text, References: p.references(),
+			Passages: p.Passages, Seconds: outputs[i].Seconds, Share: outputs[i].Share, Target: outputs[i].target}
 		if detailed {
 			samples[i].AtLimit = &outputs[i].AtLimit
 		}
@@ -261,7 +389,7 @@ func (s *session) add(pairs []Pair, outputs []Prediction, detailed bool) error {
 			}
 		}
 	}
-	stats, err := t.table.add(samples)
+	stats, err := t.table.add(ctx, samples)
 	if err != nil {
 		return err
 	}
@@ -271,8 +399,10 @@ func (s *session) add(pairs []Pair, outputs []Prediction, detailed bool) error {
 			return err
 		}
 	}
-	if err := s.writePredictions(pairs, samples); err != nil {
-		return err
+	if !written {
+		if err := s.writePredictions(pairs, samples); err != nil {
+			return err
+		}
 	}
 	if s.Done != nil {
 		s.Done(s.n)
@@ -289,6 +419,10 @@ type predictionLine struct {
 	Target     string   `json:"target"`
 	References []string `json:"references,omitempty"`
 	AtLimit    *bool    `json:"at_limit,omitempty"`
+
+	Seconds    float64      `json:"batch_seconds,omitempty"`
+	Share      float64      `json:"seconds,omitempty"`
+	Likelihood *TargetScore `json:"likelihood,omitempty"` // of the first reference
 }
 
 func (s *session) writePredictions(pairs []Pair, samples []Sample) error {
@@ -299,7 +433,7 @@ func (s *session) writePredictions(pairs []Pair, samples []Sample) error {
 	enc.SetEscapeHTML(false)
 	for i, x := range samples {
 		p := &pairs[i]
-		if err := enc.Encode(predictionLine{x.ID, x.Task, p.Input, x.Output, p.Target, p.References, x.AtLimit}); err != nil {
+		if err := enc.Encode(predictionLine{x.ID, x.Task, p.Input, x.Output, p.Target, p.References, x.AtLimit, x.Seconds, x.Share, x.Target}); err != nil {
 			return fmt.Errorf("writing predictions: %w", err)
 		}
 	}

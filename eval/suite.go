@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/t5ctl/t5ctl/eval/pytext"
@@ -98,6 +100,14 @@ type Slice struct {
 	MinChars int `yaml:"min_chars,omitempty"`
 	// MaxChars is how many characters the text has at most; 0 is any number.
 	MaxChars int `yaml:"max_chars,omitempty"`
+	// Tag is one of the row's tags: its columns tag, a text, or tags, a list.
+	Tag string `yaml:"tag,omitempty"`
+	// Numbers takes the rows whose text holds a digit.
+	Numbers bool `yaml:"numbers,omitempty"`
+	// Common is a file of common words, one a line, for min_rare.
+	Common string `yaml:"common,omitempty"`
+	// MinRare is how many words the text has at least that are not common.
+	MinRare int `yaml:"min_rare,omitempty"`
 	// Matches is a regular expression that is found in the text.
 	Matches string `yaml:"matches,omitempty"`
 	// Not takes the rows that the conditions leave out instead.
@@ -107,7 +117,35 @@ type Slice struct {
 // compiled is a slice ready to be asked.
 type compiled struct {
 	Slice
-	re *regexp.Regexp
+	re     *regexp.Regexp
+	common map[string]bool
+}
+
+// open reads the slice's file of common words.
+func (c *compiled) open() error {
+	if c.Common == "" {
+		return nil
+	}
+	text, err := os.ReadFile(c.Common)
+	if err != nil {
+		return fmt.Errorf("slice %s: %w", c.Name, err)
+	}
+	c.common = map[string]bool{}
+	for _, w := range pytext.Fields(pytext.Lower(string(text))) {
+		c.common[w] = true
+	}
+	return nil
+}
+
+// rare counts the words that are not common, punctuation around them left aside.
+func (c *compiled) rare(text string) int {
+	n := 0
+	for _, w := range groundWords(text) {
+		if !c.common[w] {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *compiled) holds(p *Pair) bool {
@@ -117,7 +155,9 @@ func (c *compiled) holds(p *Pair) bool {
 	}
 	words, chars := len(pytext.Fields(text)), utf8.RuneCountInString(text)
 	in := words >= c.MinWords && (c.MaxWords == 0 || words <= c.MaxWords) &&
-		chars >= c.MinChars && (c.MaxChars == 0 || chars <= c.MaxChars) && (c.re == nil || c.re.MatchString(text))
+		chars >= c.MinChars && (c.MaxChars == 0 || chars <= c.MaxChars) && (c.re == nil || c.re.MatchString(text)) &&
+		(c.Tag == "" || slices.Contains(p.Tags, c.Tag)) && (!c.Numbers || strings.ContainsFunc(text, unicode.IsDigit)) &&
+		(c.MinRare == 0 || c.rare(text) >= c.MinRare)
 	return in != c.Not
 }
 
@@ -137,6 +177,9 @@ func compileSlices(slices []Slice) ([]compiled, error) {
 		seen[s.Name] = true
 		if s.Of != "" && s.Of != "input" && s.Of != "target" {
 			errs = append(errs, fmt.Errorf("%s: of %q is neither input nor target", where, s.Of))
+		}
+		if (s.Common == "") != (s.MinRare == 0) || s.MinRare < 0 {
+			errs = append(errs, fmt.Errorf("%s: common and min_rare go together", where))
 		}
 		if s.Matches != "" {
 			re, err := regexp.Compile(s.Matches)
@@ -265,6 +308,12 @@ func (d Decoding) decodingJSON() json.RawMessage {
 // At gives the suite with its relative paths seen from dir.
 func (s Suite) At(dir string) Suite {
 	s.Data = pathsAt(s.Data, dir)
+	s.Slices = slices.Clone(s.Slices)
+	for i, part := range s.Slices {
+		if part.Common != "" {
+			s.Slices[i].Common = pathsAt([]string{part.Common}, dir)[0]
+		}
+	}
 	s.Tasks = slices.Clone(s.Tasks)
 	for i := range s.Tasks {
 		s.Tasks[i].Data = pathsAt(s.Tasks[i].Data, dir)
@@ -280,6 +329,14 @@ func pathsAt(paths []string, dir string) []string {
 		}
 	}
 	return out
+}
+
+// Timed reports whether some metric needs to know how long outputs took.
+func (s Suite) Timed() bool {
+	return slices.ContainsFunc(s.TaskList(), func(t Task) bool {
+		metrics, err := ParseMetrics(t.Metrics)
+		return err == nil && slices.ContainsFunc(metrics, func(m *Metric) bool { return m.timed })
+	})
 }
 
 // TaskList is the suite's tasks with what they leave out filled in; a suite without tasks is one

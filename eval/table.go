@@ -55,7 +55,7 @@ func newTable(metrics []*Metric, keep bool) *table {
 
 // add scores rows and appends them. The statistics it returns, one row after the other, are valid
 // until the next call.
-func (t *table) add(samples []Sample) ([]float64, error) {
+func (t *table) add(ctx context.Context, samples []Sample) ([]float64, error) {
 	for i := range samples {
 		n := len(samples[i].References)
 		if n == 0 {
@@ -75,6 +75,9 @@ func (t *table) add(samples []Sample) ([]float64, error) {
 	rows := t.stats[start:]
 	known := make([]bool, len(samples)*len(t.metrics))
 	t.count(samples, rows, known)
+	if err := t.runBatches(ctx, samples, rows, known); err != nil {
+		return nil, err
+	}
 	for i := range samples {
 		t.addRow(rows[i*t.width:(i+1)*t.width], known[i*len(t.metrics):(i+1)*len(t.metrics)])
 	}
@@ -93,6 +96,27 @@ func (t *table) addRow(row []float64, known []bool) {
 			t.unknown[m] = true
 		}
 	}
+}
+
+// runBatches asks the metrics that score many rows at once.
+func (t *table) runBatches(ctx context.Context, samples []Sample, rows []float64, known []bool) error {
+	for m, metric := range t.metrics {
+		if metric.batch == nil {
+			continue
+		}
+		values, err := metric.batch(ctx, samples)
+		if err != nil {
+			return err
+		}
+		for i, v := range values {
+			if v == nil {
+				known[i*len(t.metrics)+m] = false
+				continue
+			}
+			rows[i*t.width+t.offsets[m]] = *v
+		}
+	}
+	return nil
 }
 
 // count fills rows, a few at a time to whichever worker is free.
@@ -183,7 +207,7 @@ func (t *table) rowsOf(from, to int, pick []int32) [][]float64 {
 type Bootstrap struct {
 	Samples    int     `yaml:"samples" json:"samples"`       // resamples; 0: no intervals
 	Seed       uint64  `yaml:"seed" json:"seed"`             // of the random stream
-	Confidence float64 `yaml:"confidence" json:"confidence"` // share of resamples inside the interval
+	Confidence float64 `yaml:"confidence" json:"confidence"` // share of resamples inside the interval; 0 is 0.95
 	// Compat makes intervals as another tool does where it has its own way: sacrebleu (mean and
 	// interval of BLEU, chrF and TER) or rouge-score (ROUGE is the median of resampled means).
 	Compat string `yaml:"compat,omitempty" json:"compat,omitempty"`
@@ -197,7 +221,7 @@ func (b Bootstrap) Validate() error {
 	switch {
 	case b.Samples < 0 || b.Samples > 1_000_000:
 		return fmt.Errorf("bootstrap.samples %d is not between 0 and 1000000", b.Samples)
-	case b.Samples > 0 && (b.Confidence <= 0 || b.Confidence >= 1 || math.IsNaN(b.Confidence)):
+	case b.Samples > 0 && (b.Confidence < 0 || b.Confidence >= 1 || math.IsNaN(b.Confidence)):
 		return fmt.Errorf("bootstrap.confidence %v is not between 0 and 1", b.Confidence)
 	case b.Compat != "" && !slices.Contains(Compats(), b.Compat):
 		return fmt.Errorf("bootstrap.compat %q is none of %s", b.Compat, strings.Join(Compats(), ", "))
@@ -205,7 +229,7 @@ func (b Bootstrap) Validate() error {
 		return errors.New("bootstrap.compat needs bootstrap.samples")
 	case b.Compat == CompatROUGE && b.Seed > math.MaxUint32:
 		return fmt.Errorf("bootstrap.seed %d: rouge-score's seeds have 32 bits", b.Seed)
-	case b.Compat == CompatSacreBLEU && b.Confidence != 0.95:
+	case b.Compat == CompatSacreBLEU && b.Confidence != 0 && b.Confidence != 0.95:
 		return fmt.Errorf("bootstrap.confidence %v: sacrebleu's intervals are those of 0.95", b.Confidence)
 	}
 	return nil

@@ -18,7 +18,7 @@ func (r *Registry) Attach(ctx context.Context, ref Ref, reports []File, reason s
 		return Version{}, err
 	}
 	request := PushRequest{Model: ref.Model, Reports: reports, Created: m.Created, Reason: reason}
-	p := &pushing{request: request, target: v.target}
+	p := &pushing{request: request, target: v.target, model: m}
 	if p.evidence, err = bundles(request, v.target); err != nil {
 		return Version{}, err
 	}
@@ -28,7 +28,12 @@ func (r *Registry) Attach(ctx context.Context, ref Ref, reports []File, reason s
 		}
 	}
 	_, err = r.append(ctx, ref.Model, func(s *state) (*Event, error) {
-		return p.more(s.version(v.target.Version)), nil
+		v := s.version(v.target.Version)
+		signed, err := r.attestNew(ctx, p, v, v.target.Version)
+		if err != nil {
+			return nil, err
+		}
+		return p.more(v, signed), nil
 	})
 	if err != nil {
 		return Version{}, err

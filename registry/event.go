@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/t5ctl/t5ctl/internal/digest"
+	"github.com/t5ctl/t5ctl/registry/sign"
 )
 
 // EventSchema names the format of an Event.
@@ -20,11 +21,14 @@ type Kind string
 
 // The kinds of events.
 const (
-	KindRegister Kind = "register" // a version exists from here on
-	KindEvidence Kind = "evidence" // more evidence was bound to a version
-	KindPromote  Kind = "promote"  // a channel moved forward
-	KindRollback Kind = "rollback" // a channel went back
-	KindRefuse   Kind = "refuse"   // a promotion was refused for want of evidence
+	KindRegister Kind = "register"   // a version exists from here on
+	KindEvidence Kind = "evidence"   // more evidence was bound to a version
+	KindPromote  Kind = "promote"    // a channel moved forward
+	KindRollback Kind = "rollback"   // a channel went back
+	KindRefuse   Kind = "refuse"     // a promotion was refused for want of evidence
+	KindApprove  Kind = "approve"    // a second person agrees to a promotion
+	KindRotate   Kind = "rotate-key" // the key that signs this record is followed by another
+	KindRevoke   Kind = "revoke-key" // what a key signs from here on does not count
 )
 
 // Target is a version as an event names it: the number for people, the digest for proof.
@@ -42,9 +46,16 @@ type Evidence struct {
 	Size   int64  `json:"size"`
 }
 
+// KeyChange is what happens to a key: it is followed by another, or does not count any more.
+type KeyChange struct {
+	ID     string `json:"id"`               // of the key
+	Next   string `json:"next,omitempty"`   // of the one that follows it
+	Public string `json:"public,omitempty"` // the one that follows, in PEM
+}
+
 // Event is one line of a model's history. Order is Seq and Prev; clocks never decide. A record
-// of the log holds one event, bare or (once keys are in use) in a signed envelope; Prev is the
-// digest of the whole record before, so that a signature cannot be taken off an old one.
+// of the log holds one event, bare or in a signed envelope; Prev is the digest of the whole record
+// before, so that a signature cannot be taken off an old one.
 type Event struct {
 	Schema   string     `json:"schema"`
 	Seq      int64      `json:"seq"`            // from 1, without gaps
@@ -58,6 +69,8 @@ type Event struct {
 	Canaries bool       `json:"canaries,omitempty"`
 	Evidence []Evidence `json:"evidence,omitempty"`
 	Refused  []string   `json:"refused,omitempty"` // refuse: what was missing or failed
+	Policy   string     `json:"policy,omitempty"`  // digest of the policy that it was judged by
+	Key      *KeyChange `json:"key,omitempty"`     // rotate-key, revoke-key
 	Actor    string     `json:"actor,omitempty"`
 	Reason   string     `json:"reason,omitempty"`
 	Ticket   string     `json:"ticket,omitempty"`
@@ -67,30 +80,57 @@ type Event struct {
 
 // Record is an event as it is stored.
 type Record struct {
-	Event  Event
-	Bytes  []byte
-	Digest string
+	Event    Event
+	Bytes    []byte
+	Digest   string
+	Envelope *sign.Envelope // nil: it is not signed
 }
 
-// NewRecord puts an event into the form that is stored. The same event gives the same bytes.
-func NewRecord(event Event) (Record, error) {
+// recordType is the type of an event in a signed envelope.
+const recordType = "application/vnd.t5ctl.event.v1+json"
+
+// NewRecord puts an event into the form that is stored, signed where there is a key. Without one
+// the same event gives the same bytes.
+func NewRecord(event Event, key *sign.PrivateKey) (Record, error) {
 	data, err := json.Marshal(event)
 	if err != nil {
 		return Record{}, err
 	}
+	var envelope *sign.Envelope
+	if key != nil {
+		sealed, err := key.Seal(recordType, data)
+		if err != nil {
+			return Record{}, err
+		}
+		if data, err = json.Marshal(sealed); err != nil {
+			return Record{}, err
+		}
+		envelope = &sealed
+	}
 	if len(data) > maxRecord {
 		return Record{}, &RequestError{fmt.Sprintf("the event is %d bytes long, %d are allowed", len(data), maxRecord)}
 	}
-	return Record{Event: event, Bytes: data, Digest: digest.Bytes(data)}, nil
+	return Record{Event: event, Bytes: data, Digest: digest.Bytes(data), Envelope: envelope}, nil
 }
 
-// ParseRecord reads a stored event. Only the exact form that NewRecord writes is one: unknown or
+// ParseRecord reads a stored event. Whose signature it bears remains to be checked. Only the exact form that NewRecord writes is one: unknown or
 // doubled keys, other spacing, and anything after the value are errors, so that two readers can
 // never see two different events in the same bytes.
 func ParseRecord(data []byte) (Record, error) {
 	var event Event
 	if len(data) > maxRecord {
 		return Record{}, fmt.Errorf("the record is %d bytes long, %d are allowed", len(data), maxRecord)
+	}
+	record := Record{Bytes: data, Digest: digest.Bytes(data)}
+	if bytes.HasPrefix(data, []byte(`{"payloadType":`)) {
+		envelope, err := sign.ParseEnvelope(data)
+		if err != nil {
+			return Record{}, err
+		}
+		if envelope.PayloadType != recordType {
+			return Record{}, fmt.Errorf("payload type %q is not %s", envelope.PayloadType, recordType)
+		}
+		record.Envelope, data = &envelope, envelope.Payload
 	}
 	if err := json.Unmarshal(data, &event); err != nil {
 		return Record{}, fmt.Errorf("not an event: %w", err)
@@ -105,7 +145,8 @@ func ParseRecord(data []byte) (Record, error) {
 	if !bytes.Equal(again, data) {
 		return Record{}, fmt.Errorf("the event is not in its canonical form")
 	}
-	return Record{Event: event, Bytes: data, Digest: digest.Bytes(data)}, nil
+	record.Event = event
+	return record, nil
 }
 
 // ParseLog reads the records of a model's log and checks that they are one chain: numbered from

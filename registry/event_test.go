@@ -18,7 +18,7 @@ func exampleEvent() registry.Event {
 }
 
 func TestRecord(t *testing.T) {
-	record, err := registry.NewRecord(exampleEvent())
+	record, err := registry.NewRecord(exampleEvent(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestRecord(t *testing.T) {
 func TestParseLogRefusesOtherModels(t *testing.T) {
 	event := exampleEvent()
 	event.Seq, event.Prev = 1, ""
-	record, err := registry.NewRecord(event)
+	record, err := registry.NewRecord(event, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,18 +64,22 @@ func TestParseLogRefusesOtherModels(t *testing.T) {
 
 // FuzzParseRecord holds that what is accepted is exactly what would be written.
 func FuzzParseRecord(f *testing.F) {
-	record, err := registry.NewRecord(exampleEvent())
+	record, err := registry.NewRecord(exampleEvent(), nil)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(record.Bytes)
+	f.Add([]byte(`{"payloadType":"application/vnd.t5ctl.event.v1+json","payload":"e30=","signatures":[{"keyid":"","sig":""}]}`))
 	f.Add([]byte(`{"schema":"t5ctl.event/v1","seq":1,"model":"m","kind":"note","time":"2026-01-02T03:04:05Z"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		read, err := registry.ParseRecord(data)
 		if err != nil {
 			return
 		}
-		again, err := registry.NewRecord(read.Event)
+		if read.Envelope != nil {
+			data = read.Envelope.Payload
+		}
+		again, err := registry.NewRecord(read.Event, nil)
 		if err != nil || !bytes.Equal(again.Bytes, data) {
 			t.Errorf("%q is written as %q, %v", data, again.Bytes, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -15,12 +16,15 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/t5ctl/t5ctl/internal/digest"
+	"github.com/t5ctl/t5ctl/registry/sign"
 )
 
 // The kinds of evidence that the registry itself understands. Others are kept as they are.
 const (
 	EvidenceGate = "gate" // result of gates, judged before a promotion
 	EvidenceRun  = "run"  // how the model was made
+
+	EvidenceSignature = "signature" // a Sigstore bundle: a signed statement about the version
 )
 
 // bundle is one piece of evidence before it is stored: some files and the manifest that binds
@@ -45,14 +49,14 @@ func bundles(request PushRequest, subject Target) ([]bundle, error) {
 			return nil, &RequestError{fmt.Sprintf("two reports are called %s", report.Name)}
 		}
 		names[report.Name] = true
-		b, err := newBundle(kind, report.Name, []File{report}, subject, request.Created)
+		b, err := newBundle(kind, report.Name, []File{report}, subject, request.Created, nil)
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, b)
 	}
 	if len(request.Records) > 0 {
-		b, err := newBundle(EvidenceRun, EvidenceRun, request.Records, subject, request.Created)
+		b, err := newBundle(EvidenceRun, EvidenceRun, request.Records, subject, request.Created, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -73,29 +77,30 @@ func reportKind(report File) (string, error) {
 	if err := json.Unmarshal(report.Data, &head); err != nil {
 		return "", fmt.Errorf("report %s: %w", report.Name, err)
 	}
-	if head.Kind == "" || head.Kind == EvidenceRun {
+	if head.Kind == "" || head.Kind == EvidenceRun || head.Kind == EvidenceSignature {
 		return "", fmt.Errorf("report %s: it does not say what kind of report it is", report.Name)
 	}
 	return head.Kind, nil
 }
 
-func newBundle(kind, name string, files []File, subject Target, created time.Time) (bundle, error) {
+func newBundle(kind, name string, files []File, subject Target, created time.Time, notes map[string]string) (bundle, error) {
 	b := bundle{files: files}
 	model := subject.descriptor()
 	manifest := ocispec.Manifest{
 		Versioned:    specs.Versioned{SchemaVersion: 2},
 		MediaType:    ocispec.MediaTypeImageManifest,
-		ArtifactType: ArtifactTypeEvidence,
+		ArtifactType: artifactType(kind),
 		Config:       ocispec.DescriptorEmptyJSON,
 		Subject:      &ocispec.Descriptor{MediaType: model.MediaType, Digest: model.Digest, Size: model.Size},
 		Annotations:  map[string]string{annotationEvidenceKind: kind, annotationEvidenceName: name},
 	}
+	maps.Copy(manifest.Annotations, notes)
 	if !created.IsZero() {
 		manifest.Annotations[ocispec.AnnotationCreated] = created.UTC().Truncate(time.Second).Format(time.RFC3339)
 	}
 	for _, file := range files {
 		blob := ocispec.Descriptor{
-			MediaType:   evidenceType(file.Name),
+			MediaType:   evidenceType(kind, file.Name),
 			Digest:      digests.Digest(digest.Bytes(file.Data)),
 			Size:        int64(len(file.Data)),
 			Annotations: map[string]string{ocispec.AnnotationTitle: file.Name},
@@ -112,7 +117,19 @@ func newBundle(kind, name string, files []File, subject Target, created time.Tim
 	return b, nil
 }
 
-func evidenceType(name string) string {
+// artifactType is the type of the manifest that binds a piece of evidence. Signatures have the one
+// by which other tools find them.
+func artifactType(kind string) string {
+	if kind == EvidenceSignature {
+		return sign.BundleType
+	}
+	return ArtifactTypeEvidence
+}
+
+func evidenceType(kind, name string) string {
+	if kind == EvidenceSignature {
+		return sign.BundleType
+	}
 	switch path.Ext(name) {
 	case ".json":
 		return "application/json"
@@ -154,7 +171,7 @@ func (r *Registry) evidenceLayers(ctx context.Context, model string, subject Tar
 	damaged := func(reason string) error {
 		return &CorruptError{Model: model, What: "evidence " + e.Name, Digest: e.Digest, Reason: reason}
 	}
-	manifest, err := parseManifest(data, ArtifactTypeEvidence)
+	manifest, err := parseManifest(data, artifactType(e.Kind))
 	if err != nil {
 		return nil, damaged(err.Error())
 	}

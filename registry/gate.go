@@ -38,7 +38,7 @@ func (r *Registry) judge(ctx context.Context, model string, v *version, m Model)
 	reports := map[string]stored{}
 	var gates []File
 	for _, e := range v.current() {
-		if e.Kind == EvidenceRun {
+		if e.Kind == EvidenceRun || e.Kind == EvidenceSignature {
 			continue
 		}
 		files, err := r.evidenceFiles(ctx, model, v.target, e)

@@ -99,7 +99,7 @@ func (r *Registry) stamp(event Event, s *state) (Record, error) {
 	event.Actor = r.options.Actor
 	event.Tool = r.options.Tool
 	event.Time = r.options.Clock().UTC().Truncate(time.Second)
-	return NewRecord(event)
+	return NewRecord(event, r.options.Key)
 }
 
 // publish brings the tags up to the log. The log already stands: an error here loses nothing,

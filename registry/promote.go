@@ -20,6 +20,8 @@ type PromoteRequest struct {
 	Expect  string // "v6", "sha256:…" or "none": what must serve now; "": what serves when the call begins
 	Reason  string
 	Ticket  string
+	DryRun  bool // only say what would happen
+	Approve bool // only agree to the promotion, which another will make
 }
 
 // RollbackRequest asks that a channel serve again what it served before.
@@ -30,6 +32,7 @@ type RollbackRequest struct {
 	Expect  string // as in PromoteRequest
 	Reason  string // required
 	Ticket  string
+	DryRun  bool
 }
 
 // Move is a channel's change.
@@ -38,7 +41,12 @@ type Move struct {
 	Channel string  `json:"channel"`
 	From    *Target `json:"from,omitempty"` // nil: the channel is new
 	To      Target  `json:"to"`
-	Seq     int64   `json:"seq,omitempty"` // 0: it served that version already, nothing was written
+	Seq     int64   `json:"seq,omitempty"` // 0: nothing was written
+	DryRun  bool    `json:"dry_run,omitempty"`
+	Approve bool    `json:"approve,omitempty"` // the move was agreed to, not made
+
+	Warnings []string `json:"warnings,omitempty"` // what the policy would refuse if it were enforced
+	Record   []byte   `json:"-"`                  // what was written
 }
 
 // Promote makes a channel serve a version whose evidence passes. Of several promotions that
@@ -67,13 +75,39 @@ func (r *Registry) Promote(ctx context.Context, request PromoteRequest) (Move, e
 	if err != nil {
 		return Move{}, err
 	}
-	if len(reasons) > 0 {
+	event := Event{Kind: KindPromote, Channel: request.Channel, To: &v.target, Evidence: v.current(), Reason: request.Reason, Ticket: request.Ticket, Policy: r.options.Policy.name()}
+	if request.Approve {
+		event.Kind = KindApprove
+	}
+	warnings, missing, err := r.lacks(ctx, s, v, event)
+	if err != nil {
+		return Move{}, err
+	}
+	if reasons = append(reasons, missing...); len(reasons) > 0 {
 		return Move{}, r.refuse(ctx, request, v.target, reasons)
 	}
-	event := Event{Kind: KindPromote, Channel: request.Channel, To: &v.target, Evidence: v.current(), Reason: request.Reason, Ticket: request.Ticket}
-	return r.move(ctx, s.model, event, func(now *state) error {
-		return now.checkMove(request.Channel, expect, v.target)
-	})
+	check := func(now *state) error { return now.checkMove(request.Channel, expect, v.target) }
+	move, err := r.move(ctx, s, event, request.DryRun, check)
+	move.Warnings = warnings
+	return move, err
+}
+
+// lacks lists what the policy asks for and a move does not have: as warnings, or as reasons to
+// refuse it.
+func (r *Registry) lacks(ctx context.Context, s *state, v *version, event Event) (warnings, reasons []string, err error) {
+	j, err := r.underPolicy(ctx, s, v, event.Channel)
+	if err != nil || j.ring == nil {
+		return nil, nil, err
+	}
+	need := 1
+	if event.Kind == KindPromote {
+		need = max(j.policy.channel(event.Channel).Signatures[RolePromoter], 1)
+	}
+	j.mover(r.options.Key, event.Channel, need)
+	if j.policy.Mode == "warn" {
+		return j.reasons, nil, nil
+	}
+	return nil, j.reasons, nil
 }
 
 func (q PromoteRequest) check() error {
@@ -137,37 +171,46 @@ func (s *state) checkExpected(name, expect string) error {
 }
 
 // move appends the event that moves a channel, unless check objects to the state it meets.
-func (r *Registry) move(ctx context.Context, model string, event Event, check func(*state) error) (Move, error) {
-	result := Move{Model: model, Channel: event.Channel, To: *event.To}
-	record, err := r.append(ctx, model, func(s *state) (*Event, error) {
+func (r *Registry) move(ctx context.Context, now *state, event Event, dryRun bool, check func(*state) error) (Move, error) {
+	result := Move{Model: now.model, Channel: event.Channel, To: *event.To, DryRun: dryRun, Approve: event.Kind == KindApprove}
+	if dryRun {
+		result.From = now.channels[event.Channel].current()
+		return result, nil
+	}
+	record, err := r.append(ctx, now.model, func(s *state) (*Event, error) {
 		if err := check(s); err != nil {
 			return nil, err
 		}
 		result.From = s.channels[event.Channel].current()
-		if result.From != nil && *result.From == *event.To {
+		if result.From != nil && *result.From == *event.To && !result.Approve {
 			return nil, nil
 		}
 		event.From = result.From
 		return &event, nil
 	})
 	if record != nil {
-		result.Seq = record.Event.Seq
+		result.Seq, result.Record = record.Event.Seq, record.Bytes
 	}
 	return result, err
 }
 
 // refuse records that a promotion was refused, and says so.
 func (r *Registry) refuse(ctx context.Context, request PromoteRequest, to Target, reasons []string) error {
+	refused := &GateError{Ref: Ref{Model: request.Ref.Model, Version: to.Version}, Channel: request.Channel, Reasons: reasons}
+	if request.DryRun {
+		return refused
+	}
 	record, err := r.append(ctx, request.Ref.Model, func(s *state) (*Event, error) {
 		return &Event{
 			Kind: KindRefuse, Channel: request.Channel, From: s.channels[request.Channel].current(), To: &to,
-			Refused: reasons, Reason: request.Reason, Ticket: request.Ticket,
+			Refused: reasons, Reason: request.Reason, Ticket: request.Ticket, Policy: r.options.Policy.name(),
 		}, nil
 	})
 	if err != nil {
 		return err
 	}
-	return &GateError{Ref: Ref{Model: request.Ref.Model, Version: to.Version}, Channel: request.Channel, Reasons: reasons, Seq: record.Event.Seq}
+	refused.Seq = record.Event.Seq
+	return refused
 }
 
 // Rollback makes a channel serve a version that it served before. Nothing is erased: the way
@@ -197,10 +240,20 @@ func (r *Registry) Rollback(ctx context.Context, request RollbackRequest) (Move,
 	if _, err := r.checkVersion(ctx, s, s.version(target.Version)); err != nil {
 		return Move{}, err
 	}
-	event := Event{Kind: KindRollback, Channel: request.Channel, To: &target, Reason: request.Reason, Ticket: request.Ticket}
-	return r.move(ctx, s.model, event, func(now *state) error {
+	event := Event{Kind: KindRollback, Channel: request.Channel, To: &target, Reason: request.Reason, Ticket: request.Ticket, Policy: r.options.Policy.name()}
+	warnings, reasons, err := r.lacks(ctx, s, s.version(target.Version), event)
+	if err != nil {
+		return Move{}, err
+	}
+	if len(reasons) > 0 {
+		refused := PromoteRequest{Ref: Ref{Model: s.model}, Channel: request.Channel, Reason: request.Reason, Ticket: request.Ticket, DryRun: request.DryRun}
+		return Move{}, r.refuse(ctx, refused, target, reasons)
+	}
+	move, err := r.move(ctx, s, event, request.DryRun, func(now *state) error {
 		return now.checkExpected(request.Channel, expect)
 	})
+	move.Warnings = warnings
+	return move, err
 }
 
 // wayBack finds the version that a rollback returns to.

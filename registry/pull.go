@@ -18,6 +18,8 @@ type PullResult struct {
 	Detail
 	Dir   string `json:"dir"`
 	Fresh bool   `json:"fresh"` // false: the folder held this very version already
+
+	Warnings []string `json:"warnings,omitempty"` // what the policy would refuse if it were enforced
 }
 
 // Pull writes a version's files to the folder dir, which must not exist, be empty, or hold that
@@ -28,6 +30,13 @@ func (r *Registry) Pull(ctx context.Context, ref Ref, dir string) (PullResult, e
 		return PullResult{}, err
 	}
 	result := PullResult{Detail: detail, Dir: dir}
+	s, v, err := r.find(ctx, ref)
+	if err != nil {
+		return PullResult{}, err
+	}
+	if result.Warnings, err = r.underVerdict(ctx, s, v, ref); err != nil {
+		return PullResult{}, err
+	}
 	switch empty, err := isEmpty(dir); {
 	case err != nil:
 		return PullResult{}, err

@@ -69,11 +69,16 @@ func (r *Registry) Push(ctx context.Context, request PushRequest) (PushResult, e
 	_, err = r.append(ctx, request.Model, func(s *state) (*Event, error) {
 		number, found := s.byDigest[p.target.Digest]
 		if !found {
-			result.New = true
-			return p.register(s), nil
+			number = len(s.versions) + 1
 		}
-		result.New = false
-		return p.more(s.version(number)), nil
+		signed, err := r.attestNew(ctx, p, s.version(number), number)
+		if err != nil {
+			return nil, err
+		}
+		if result.New = !found; result.New {
+			return p.register(s, signed), nil
+		}
+		return p.more(s.version(number), signed), nil
 	})
 	if err != nil {
 		return PushResult{}, err
@@ -315,18 +320,18 @@ func (r *Registry) tell(done bool, model string, layer Layer) {
 }
 
 // register is the event that makes the version exist.
-func (p *pushing) register(s *state) *Event {
+func (p *pushing) register(s *state, signed []Evidence) *Event {
 	p.target.Version = len(s.versions) + 1
 	target := p.target
 	return &Event{
 		Kind: KindRegister, To: &target, Tree: p.model.Tree, Canaries: p.model.Canaries,
-		Evidence: entries(p.evidence), Reason: p.request.Reason,
+		Evidence: append(entries(p.evidence), signed...), Reason: p.request.Reason,
 	}
 }
 
 // more is the event that binds new evidence to a version that exists, or nil where none is new.
-func (p *pushing) more(v *version) *Event {
-	var fresh []Evidence
+func (p *pushing) more(v *version, signed []Evidence) *Event {
+	fresh := slices.Clone(signed)
 	for _, e := range entries(p.evidence) {
 		if !slices.Contains(v.current(), e) {
 			fresh = append(fresh, e)

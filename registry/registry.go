@@ -14,6 +14,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/t5ctl/t5ctl/registry/sign"
 )
 
 // Registry is the models of one backend. It may be used by several goroutines at once.
@@ -30,6 +32,9 @@ type Options struct {
 	Actor string           // who is written into the log, such as "ada@host"
 	Tool  string           // program and version that writes the log
 	Clock func() time.Time // nil: time.Now. It informs; it decides nothing.
+	Key   *sign.PrivateKey // signs what is written; nil: nothing is signed
+
+	Policy *Policy // whose signatures are asked for when a version is verified, pulled or moved to; nil: nobody's
 
 	Parallel int                                        // files moved at once; 0: one
 	Progress func(done bool, model string, layer Layer) // called, by several goroutines, as a file's transfer begins and ends

@@ -28,6 +28,7 @@ type version struct {
 	target   Target
 	event    Event // that registered it
 	evidence []Evidence
+	since    map[string]int64 // digest of evidence to the record that brought it
 }
 
 // channel is the history of one channel.
@@ -50,6 +51,12 @@ func fold(model string, records []Record) (*state, error) {
 }
 
 func (s *state) apply(e Event) error {
+	if e.Kind == KindRotate || e.Kind == KindRevoke {
+		if e.Key == nil {
+			return fmt.Errorf("it is about no key")
+		}
+		return nil
+	}
 	if e.To == nil {
 		return fmt.Errorf("it is about no version")
 	}
@@ -62,10 +69,10 @@ func (s *state) apply(e Event) error {
 	}
 	switch e.Kind {
 	case KindEvidence:
-		v.evidence = append(v.evidence, e.Evidence...)
+		v.add(e)
 	case KindPromote, KindRollback:
 		return s.move(e)
-	case KindRefuse, KindRegister:
+	case KindRefuse, KindApprove, KindRegister:
 	default:
 		return fmt.Errorf("events of kind %q are unknown", e.Kind)
 	}
@@ -79,9 +86,20 @@ func (s *state) register(e Event) error {
 	if other, found := s.byDigest[e.To.Digest]; found {
 		return fmt.Errorf("it registers v%d, which is v%d", e.To.Version, other)
 	}
-	s.versions = append(s.versions, version{target: *e.To, event: e, evidence: slices.Clone(e.Evidence)})
+	s.versions = append(s.versions, version{target: *e.To, event: e, since: map[string]int64{}})
+	s.versions[len(s.versions)-1].add(e)
 	s.byDigest[e.To.Digest] = e.To.Version
 	return nil
+}
+
+// add takes over the evidence that an event brings.
+func (v *version) add(e Event) {
+	v.evidence = append(v.evidence, e.Evidence...)
+	for _, one := range e.Evidence {
+		if v.since[one.Digest] == 0 {
+			v.since[one.Digest] = e.Seq
+		}
+	}
 }
 
 func (s *state) move(e Event) error {
@@ -205,7 +223,7 @@ func (t Target) descriptor() ocispec.Descriptor {
 func (e Evidence) descriptor() ocispec.Descriptor {
 	return ocispec.Descriptor{
 		MediaType:    ocispec.MediaTypeImageManifest,
-		ArtifactType: ArtifactTypeEvidence,
+		ArtifactType: artifactType(e.Kind),
 		Digest:       digests.Digest(e.Digest),
 		Size:         e.Size,
 	}

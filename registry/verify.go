@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -13,6 +14,8 @@ type Verification struct {
 	Bytes    int64    `json:"bytes"`   // in them
 	Records  int64    `json:"records"` // of the log, all of one chain
 	Problems []string `json:"problems"`
+	Policy   string   `json:"policy,omitempty"`   // its mode; "" where none was asked
+	Warnings []string `json:"warnings,omitempty"` // what the policy would refuse if it were enforced
 }
 
 // Verify hashes everything that a version is made of, evidence included, and checks the log
@@ -25,7 +28,30 @@ func (r *Registry) Verify(ctx context.Context, ref Ref) (Verification, error) {
 	result := Verification{Version: s.describe(v), Records: s.head.Seq, Problems: []string{}}
 	check := &checker{ctx: ctx, registry: r, model: ref.Model, result: &result}
 	check.version(v)
-	return result, check.first
+	if check.first != nil {
+		return result, check.first
+	}
+	result.Warnings, err = r.underVerdict(ctx, s, v, ref)
+	if r.options.Policy != nil {
+		result.Policy = r.options.Policy.Mode
+	}
+	if lacking := (*PolicyError)(nil); errors.As(err, &lacking) {
+		result.Problems = append(result.Problems, lacking.Reasons...)
+	}
+	return result, err
+}
+
+// underVerdict asks the policy about a version as a reference names it: one that is named by its
+// channel must have come there by the right hands.
+func (r *Registry) underVerdict(ctx context.Context, s *state, v *version, ref Ref) (warnings []string, err error) {
+	j, err := r.underPolicy(ctx, s, v, ref.Channel)
+	if err != nil {
+		return nil, err
+	}
+	if ref.Channel != "" {
+		j.moved(ref.Channel)
+	}
+	return j.verdict(ref)
 }
 
 // checkVersion is Verify for a version that is about to serve: the first problem is the error.

@@ -1,6 +1,7 @@
 package bleu
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -11,6 +12,11 @@ import (
 
 // Tokenizers are the names that Options.Tokenize takes, "spm" aside.
 func Tokenizers() []string { return []string{"13a", "intl", "char", "zh", "none"} }
+
+// Tokens are the words that the tokenizer of that name finds in a line. The name is one of Tokenizers.
+func Tokens(name, line string) []string {
+	return slices.Clone((&tokenizer{}).fields(name, pytext.TrimRight(line)))
+}
 
 // tokenizer holds the buffers that the passes over a line write to in turn.
 type tokenizer struct {

@@ -107,6 +107,7 @@ func TestSearchesAgreeWithTransformers(t *testing.T) {
 func checkGeneration(t *testing.T, e *decode.Engine, f fixture, g generation) {
 	t.Helper()
 	o := g.options()
+	e.OnDevice = true // the host's steps are held against more settings in strategies_test.go
 	got, err := e.Generate(context.Background(), f.sources(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -207,6 +207,9 @@ func (m *Model) Generate(ctx context.Context, sources []string) ([][]Output, err
 	return outputs, nil
 }
 
+// Skip counts sources as answered already: sampling goes on as if they had been generated.
+func (m *Model) Skip(sources int) { m.drawn += uint64(sources) }
+
 // encode gives an input's tokens, cut at MaxInput; the end token stays.
 func (m *Model) encode(text string) []int32 {
 	ids := m.Tokenizer.Sequence(text)

@@ -43,7 +43,7 @@ func BenchmarkLongLog(b *testing.B) {
 		} else {
 			event.Kind, event.Channel, event.From, event.To, event.Reason = registry.KindPromote, "prod", moved, moved, "because it is better than the one before"
 		}
-		if last, err = registry.NewRecord(event); err != nil {
+		if last, err = registry.NewRecord(event, nil); err != nil {
 			b.Fatal(err)
 		}
 		records = append(records, last)

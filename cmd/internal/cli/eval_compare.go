@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -97,16 +99,34 @@ func showComparison(t *term.Terminal, c eval.Comparison) {
 	}
 	t.Table(tab)
 	for _, key := range slices.Sorted(maps.Keys(c.Differ)) {
-		t.Printf("decoding differs: %s is %v in A and %v in B\n", key, c.Differ[key][0], c.Differ[key][1])
+		t.Printf("setting differs: %s is %v in A and %v in B\n", key, c.Differ[key][0], c.Differ[key][1])
 	}
 	for _, m := range c.Metrics {
 		if len(m.Moved) == 0 || m.Slice != "" {
 			continue
 		}
-		t.Printf("\nrows that moved most by %s:\n", m.Name)
+		t.Printf("\n%s: %d rows are better in B, %d worse, %d the same\n", m.Name, m.Better, m.Worse, m.Same)
+		showSlices(t, c, m.Name)
+		t.Printf("rows that moved most by %s:\n", m.Name)
 		for _, r := range m.Moved {
 			t.Printf("  %s: %s to %s\n", r.ID, r.A.Format(), r.B.Format())
 		}
+	}
+}
+
+// showSlices names the slices by how far a metric moved in them, the furthest first.
+func showSlices(t *term.Terminal, c eval.Comparison, metric string) {
+	var parts []eval.MetricDelta
+	for _, m := range c.Metrics {
+		if m.Name == metric && m.Slice != "" && m.Delta.Defined() {
+			parts = append(parts, m)
+		}
+	}
+	slices.SortStableFunc(parts, func(a, b eval.MetricDelta) int {
+		return cmp.Compare(math.Abs(float64(b.Delta)), math.Abs(float64(a.Delta)))
+	})
+	for _, m := range parts {
+		t.Printf("  slice %s: %s to %s\n", m.Slice, m.A.Format(), m.B.Format())
 	}
 }
 

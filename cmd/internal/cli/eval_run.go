@@ -8,8 +8,10 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
@@ -19,6 +21,7 @@ import (
 	"github.com/t5ctl/t5ctl/datasets"
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/internal/decode"
+	"github.com/t5ctl/t5ctl/internal/digest"
 	"github.com/t5ctl/t5ctl/internal/model"
 	"github.com/t5ctl/t5ctl/recipes"
 )
@@ -27,7 +30,7 @@ import (
 type evalRunOptions struct {
 	suite, model, adapter, output, name string
 	limit                               int
-	force                               bool
+	force, allowExec                    bool
 }
 
 func (o *evalRunOptions) bind(flags *pflag.FlagSet) {
@@ -36,7 +39,8 @@ func (o *evalRunOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.output, "output", "o", "", "`folder` for NAME.json, NAME.rows.jsonl and NAME.predictions.jsonl")
 	flags.StringVar(&o.name, "name", "", "`name` of the report (default: that of the suite)")
 	flags.IntVar(&o.limit, "limit", 0, "score a sample of `n` rows of each task, always the same; 0 is what the suite says")
-	flags.BoolVar(&o.force, "force", false, "replace a report of the same name")
+	flags.BoolVar(&o.force, "force", false, "replace a report of the same name, and do not go on with a run that was interrupted")
+	flags.BoolVar(&o.allowExec, "allow-exec", false, "let metrics of the suite run programs (exec:…)")
 }
 
 func newEvalRunCommand(app *App) *cobra.Command {
@@ -45,7 +49,8 @@ func newEvalRunCommand(app *App) *cobra.Command {
 		Use:   "run SUITE --model <model>",
 		Short: "Evaluate a model on a suite",
 		Long: "SUITE is a suite file, or a recipe or preset with an eval section, whose test split is used\n" +
-			"where the section names no data.",
+			"where the section names no data. Predictions are kept as they come: the same command goes on\n" +
+			"where it was interrupted.",
 		Example: "  t5ctl eval run suite.yaml --model summarizer@v7 --output reports\n" +
 			"  t5ctl eval run recipe.yaml --model runs/g2p-1 --output runs/g2p-1/reports",
 		Args: cobra.ExactArgs(1),
@@ -166,12 +171,11 @@ func runEvalRun(ctx context.Context, app *App, opts evalRunOptions) error {
 	if err := e.settle(m); err != nil {
 		return err
 	}
-	report, err := e.run(ctx, app, m, files, opts, func(r *eval.Report) {
-		r.Model, r.ModelHash = ref, resolved.Tree
-		if resolved.Name != "" {
-			r.Model = resolved.Name
-		}
-	})
+	about := eval.Report{Model: ref, ModelHash: resolved.Tree}
+	if resolved.Name != "" {
+		about.Model = resolved.Name
+	}
+	report, err := e.run(ctx, app, m, files, opts, about)
 	if err != nil {
 		return err
 	}
@@ -246,7 +250,7 @@ func taskPairs(s eval.Suite, files [][]string) iter.Seq2[eval.Pair, error] {
 			c := t.Columns
 			rows := datasets.ReadFiles(files[i], datasets.ReadOptions{Columns: datasets.Columns{
 				Input: c.Input, Target: c.Target, References: c.References, ID: c.ID, Task: c.Task,
-			}})
+			}, Raw: true})
 			for e, err := range datasets.Sample(rows, *t.Limit, sampleSeed) {
 				if err != nil {
 					yield(eval.Pair{}, err)
@@ -256,7 +260,9 @@ func taskPairs(s eval.Suite, files [][]string) iter.Seq2[eval.Pair, error] {
 				if id == "" {
 					id = strconv.FormatInt(e.Row, 10)
 				}
-				if !yield(eval.Pair{ID: id, Task: t.Name, Input: e.Input, Target: e.Target, References: e.References}, nil) {
+				pair := eval.Pair{ID: id, Task: t.Name, Input: e.Input, Target: e.Target, References: e.References}
+				pair.Tags, pair.Passages = extraColumns(e.Raw)
+				if !yield(pair, nil) {
 					return
 				}
 			}
@@ -264,50 +270,141 @@ func taskPairs(s eval.Suite, files [][]string) iter.Seq2[eval.Pair, error] {
 	}
 }
 
-// predictor makes a model one whose outputs tell how they ended.
-type predictor struct{ *model.Model }
+// extraColumns are what a row says beside the usual: tag or tags for slices, passages to rest on.
+func extraColumns(row []byte) (tags, passages []string) {
+	var columns struct{ Tag, Tags, Passages any }
+	if json.Unmarshal(row, &columns) != nil {
+		return nil, nil
+	}
+	texts := func(v any) (out []string) {
+		switch v := v.(type) {
+		case string:
+			return []string{v}
+		case []any:
+			for _, x := range v {
+				if s, ok := x.(string); ok {
+					out = append(out, s)
+				}
+			}
+		}
+		return out
+	}
+	return append(texts(columns.Tag), texts(columns.Tags)...), texts(columns.Passages)
+}
+
+// predictor makes a model one whose outputs tell how they came about.
+type predictor struct {
+	*model.Model
+	timed bool // decode batch by batch and take the time
+}
 
 // PredictDetailed gives the best output of each source.
 func (p predictor) PredictDetailed(ctx context.Context, sources []string) ([]eval.Prediction, error) {
-	found, err := p.Generate(ctx, sources)
-	if err != nil {
-		return nil, err
+	size := len(sources)
+	if p.timed {
+		size = p.Generation.BatchRows
 	}
-	out := make([]eval.Prediction, len(found))
-	for i, outputs := range found {
-		out[i] = eval.Prediction{Text: outputs[0].Text, AtLimit: outputs[0].Cut}
+	var out []eval.Prediction
+	for batch := range slices.Chunk(sources, max(1, size)) {
+		began := time.Now()
+		found, err := p.Generate(ctx, batch)
+		if err != nil {
+			return nil, err
+		}
+		seconds := time.Since(began).Seconds()
+		for _, outputs := range found {
+			one := eval.Prediction{Text: outputs[0].Text, AtLimit: outputs[0].Cut}
+			if p.timed {
+				one.Seconds, one.Share = seconds, seconds/float64(len(batch))
+			}
+			out = append(out, one)
+		}
+	}
+	return out, nil
+}
+
+// ScoreTargets gives the log-probability and the length of each target after its source.
+func (p predictor) ScoreTargets(ctx context.Context, sources, targets []string) ([]eval.TargetScore, error) {
+	out := make([]eval.TargetScore, len(targets))
+	for i, target := range targets {
+		logs, err := p.LogProbs(ctx, sources[i], []string{target})
+		if err != nil {
+			return nil, err
+		}
+		out[i] = eval.TargetScore{LogProb: logs[0], Tokens: len(p.Tokenizer.Sequence(target))}
 	}
 	return out, nil
 }
 
 // run evaluates, and writes what is to be kept.
-func (e *evaluation) run(ctx context.Context, app *App, m *model.Model, files [][]string, opts evalRunOptions, complete func(*eval.Report)) (eval.Report, error) {
+func (e *evaluation) run(ctx context.Context, app *App, m *model.Model, files [][]string, opts evalRunOptions, about eval.Report) (eval.Report, error) {
+	decoding, err := json.Marshal(m.Generation)
+	if err != nil {
+		return eval.Report{}, fmt.Errorf("writing the report: %w", err)
+	}
+	about.Decoding = decoding
+	about.Setup = map[string]string{"tokenizer": m.Tokenizer.Hash(), "tokenizer_mode": string(m.Tokenizer.Mode()), "prefix": e.suite.Prefix}
 	var runner eval.Runner
 	var kept *evaluationFiles
 	if opts.output != "" {
-		var err error
 		if kept, err = newEvaluationFiles(opts.output, e.suite.Name, opts.force); err != nil {
 			return eval.Report{}, err
 		}
 		defer kept.close()
-		if runner, err = kept.runner(true); err != nil {
+		if runner, err = e.record(app, m, kept, opts, about); err != nil {
 			return eval.Report{}, err
 		}
 	}
 	progress := app.Term.Progress("evaluating", 0, "rows")
 	defer progress.Done()
-	runner.Suite, runner.Chunk = e.suite, windowRows
-	runner.Done = func(rows int) { progress.Set(int64(rows)) }
-	report, err := runner.Run(ctx, predictor{m}, taskPairs(e.suite, files))
+	runner.Suite, runner.Chunk, runner.AllowExec = e.suite, evaluationRows, opts.allowExec
+	flush := runner.Done
+	runner.Done = func(rows int) {
+		if flush != nil {
+			flush(rows)
+		}
+		progress.Set(int64(rows))
+	}
+	report, err := runner.Run(ctx, predictor{m, e.suite.Timed()}, taskPairs(e.suite, files))
 	if err != nil {
 		return report, err
 	}
-	if report.Decoding, err = json.Marshal(m.Generation); err != nil {
-		return report, fmt.Errorf("writing the report: %w", err)
-	}
-	complete(&report)
+	report.Model, report.ModelHash, report.Decoding, report.Setup = about.Model, about.ModelHash, about.Decoding, about.Setup
 	if kept != nil {
 		err = kept.finish(&report)
 	}
 	return report, err
+}
+
+// evaluationRows is how many rows are predicted between two writes: what an interruption costs.
+const evaluationRows = 512
+
+// record opens the files of a run, or goes on with those of one that was interrupted.
+func (e *evaluation) record(app *App, m *model.Model, kept *evaluationFiles, opts evalRunOptions, about eval.Report) (runner eval.Runner, err error) {
+	identity, err := json.Marshal(struct {
+		Suite eval.Suite
+		About eval.Report
+	}{e.suite, about})
+	if err != nil {
+		return runner, err
+	}
+	earlier, err := kept.resume(digest.Bytes(identity), opts.force)
+	if err != nil {
+		return runner, err
+	}
+	if runner, err = kept.runner(true); err != nil {
+		return runner, err
+	}
+	if len(earlier) > 0 {
+		m.Skip(len(earlier))
+		app.Term.Notef("going on after %d rows of a run that was interrupted", len(earlier))
+		runner.Earlier = func(yield func(eval.Recorded, error) bool) {
+			for _, r := range earlier {
+				if !yield(r, nil) {
+					return
+				}
+			}
+		}
+	}
+	return runner, nil
 }

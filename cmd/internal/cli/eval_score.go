@@ -23,6 +23,7 @@ type evalScoreOptions struct {
 	format     string
 	decimals   int
 	list       bool
+	allowExec  bool
 	output     string
 	name       string
 	force      bool
@@ -38,6 +39,7 @@ func (o *evalScoreOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.compat, "compat", "", "resample as another `tool` does, for its metrics: sacrebleu (mean ± interval) or rouge-score (median of means)")
 	flags.StringVar(&o.format, "format", "table", "`form` of the result: table, or lines as sacreBLEU prints them: line, short")
 	flags.IntVar(&o.decimals, "width", 2, "`decimals` in lines")
+	flags.BoolVar(&o.allowExec, "allow-exec", false, "let metrics run programs (exec:…)")
 	flags.BoolVar(&o.list, "list-metrics", false, "list the metrics and their options")
 	flags.StringVar(&o.output, "output", "", "`folder` for the report and its rows, to gate or compare later")
 	flags.StringVar(&o.name, "name", "score", "`name` of the report in the folder")
@@ -126,7 +128,7 @@ func listMetrics(app *App) error {
 func scoreFiles(ctx context.Context, suite eval.Suite, opts evalScoreOptions) (eval.Report, error) {
 	answers := eval.OpenAnswers(opts.hypotheses, opts.references)
 	if opts.output == "" {
-		report, err := eval.Runner{Suite: suite}.Score(ctx, answers)
+		report, err := eval.Runner{Suite: suite, AllowExec: opts.allowExec}.Score(ctx, answers)
 		report.Model = opts.hypotheses
 		return report, err
 	}
@@ -139,7 +141,7 @@ func scoreFiles(ctx context.Context, suite eval.Suite, opts evalScoreOptions) (e
 	if err != nil {
 		return eval.Report{}, err
 	}
-	runner.Suite = suite
+	runner.Suite, runner.AllowExec = suite, opts.allowExec
 	report, err := runner.Score(ctx, answers)
 	if err != nil {
 		return eval.Report{}, err

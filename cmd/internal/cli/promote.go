@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -15,13 +16,18 @@ import (
 type promoteOptions struct {
 	ref, channel, expect, reason, ticket string
 	evidence                             []string
+	dryRun, approve                      bool
+	hook                                 webhookOptions
 }
 
 func (o *promoteOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.channel, "to", "", "`channel` that shall serve the version")
 	flags.StringVar(&o.expect, "expect", "", "`version` that the channel must serve now: v6, sha256:…, or none")
 	flags.StringArrayVar(&o.evidence, "evidence", nil, "`file` of a report or gate result to bind to the version first (repeatable)")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "only say what would happen; nothing is written")
+	flags.BoolVar(&o.approve, "approve", false, "only agree, as the second person; another makes the promotion")
 	bindReason(flags, &o.reason, &o.ticket)
+	o.hook.bind(flags)
 }
 
 func (o *promoteOptions) request() (registry.PromoteRequest, error) {
@@ -29,7 +35,7 @@ func (o *promoteOptions) request() (registry.PromoteRequest, error) {
 		return registry.PromoteRequest{}, usageErrorf("--to is missing")
 	}
 	ref, err := registry.ParseRef(o.ref)
-	return registry.PromoteRequest{Ref: ref, Channel: o.channel, Expect: o.expect, Reason: o.reason, Ticket: o.ticket}, err
+	return registry.PromoteRequest{Ref: ref, Channel: o.channel, Expect: o.expect, Reason: o.reason, Ticket: o.ticket, DryRun: o.dryRun, Approve: o.approve}, err
 }
 
 func newPromoteCommand(app *App) *cobra.Command {
@@ -60,6 +66,13 @@ func runPromote(ctx context.Context, app *App, opts promoteOptions) error {
 	if err != nil {
 		return err
 	}
+	hook, err := opts.hook.webhook()
+	if err != nil {
+		return err
+	}
+	if opts.dryRun && len(opts.evidence) > 0 {
+		return usageErrorf("--evidence is written; give it with push, or leave out --dry-run")
+	}
 	if err := attach(ctx, r, request.Ref, opts.evidence); err != nil {
 		return fmt.Errorf("promoting %s: %w", request.Ref, err)
 	}
@@ -67,7 +80,7 @@ func runPromote(ctx context.Context, app *App, opts promoteOptions) error {
 	if err != nil {
 		return fmt.Errorf("promoting %s: %w", request.Ref, err)
 	}
-	return app.showMove(move)
+	return errors.Join(app.showMove(move), hook.send(ctx, move))
 }
 
 // attach binds evidence that a later job has made.
@@ -94,6 +107,17 @@ func (a *App) showMove(move registry.Move) error {
 		if move.From != nil {
 			from = fmt.Sprintf("v%d", move.From.Version)
 		}
+		for _, warning := range move.Warnings {
+			t.Warnf("%s", term.Clean(warning))
+		}
+		if move.DryRun {
+			t.Printf("%s@%s would serve v%d (now: %s)\n", move.Model, move.Channel, move.To.Version, from)
+			return
+		}
+		if move.Approve {
+			t.Printf("%s@v%d may serve %s as far as this key goes, record %d\n", move.Model, move.To.Version, move.Channel, move.Seq)
+			return
+		}
 		if move.Seq == 0 {
 			t.Printf("%s@%s serves v%d already\n", move.Model, move.Channel, move.To.Version)
 			return
@@ -104,17 +128,23 @@ func (a *App) showMove(move registry.Move) error {
 }
 
 // rollbackOptions is what the command line of rollback says, not yet checked.
-type rollbackOptions struct{ model, channel, to, expect, reason, ticket string }
+type rollbackOptions struct {
+	model, channel, to, expect, reason, ticket string
+	dryRun                                     bool
+	hook                                       webhookOptions
+}
 
 func (o *rollbackOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.channel, "channel", "", "`channel` to take back")
 	flags.StringVar(&o.to, "to", "", "`version` to return to, which must have served there (default: the one before)")
 	flags.StringVar(&o.expect, "expect", "", "`version` that the channel must serve now: v6 or sha256:…")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "only say what would happen; nothing is written")
 	bindReason(flags, &o.reason, &o.ticket)
+	o.hook.bind(flags)
 }
 
 func (o *rollbackOptions) request() (registry.RollbackRequest, error) {
-	request := registry.RollbackRequest{Model: o.model, Channel: o.channel, Expect: o.expect, Reason: o.reason, Ticket: o.ticket}
+	request := registry.RollbackRequest{Model: o.model, Channel: o.channel, Expect: o.expect, Reason: o.reason, Ticket: o.ticket, DryRun: o.dryRun}
 	if err := missing(map[string]bool{"channel": o.channel != "", "reason": o.reason != ""}, "channel", "reason"); err != nil {
 		return request, err
 	}
@@ -155,9 +185,13 @@ func runRollback(ctx context.Context, app *App, opts rollbackOptions) error {
 	if err != nil {
 		return err
 	}
+	hook, err := opts.hook.webhook()
+	if err != nil {
+		return err
+	}
 	move, err := r.Rollback(ctx, request)
 	if err != nil {
 		return fmt.Errorf("rolling back %s@%s: %w", request.Model, request.Channel, err)
 	}
-	return app.showMove(move)
+	return errors.Join(app.showMove(move), hook.send(ctx, move))
 }

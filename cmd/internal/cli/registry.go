@@ -23,6 +23,7 @@ import (
 	"github.com/t5ctl/t5ctl/registry"
 	"github.com/t5ctl/t5ctl/registry/local"
 	"github.com/t5ctl/t5ctl/registry/oci"
+	"github.com/t5ctl/t5ctl/registry/sign"
 )
 
 // store is a place that holds a registry.
@@ -54,6 +55,16 @@ func (a *App) registry() (*registry.Registry, error) {
 		return nil, err
 	}
 	options := registry.Options{Actor: actor(), Tool: "t5ctl " + versionOf().Version}
+	if a.Settings.Key != "" {
+		if options.Key, err = keys().Load(a.Settings.Key); err != nil {
+			return nil, err
+		}
+	}
+	if a.Settings.Policy != "" {
+		if options.Policy, err = registry.ReadPolicy(a.Settings.Policy); err != nil {
+			return nil, err
+		}
+	}
 	if _, remote := store.(*oci.Store); remote {
 		options.Parallel = 4
 		options.Progress = func(done bool, _ string, layer registry.Layer) {
@@ -105,6 +116,9 @@ func registryRules() []rule {
 		as[*registry.FolderError](exitUsage, nil),
 		as(exitConflict, saying[*registry.OutputError]("name another folder, or remove that one")),
 		as[*registry.NotKeptError](exitUsage, nil),
+		as(exitCorrupt, saying[*registry.PolicyError]("the policy says whose signatures count; t5ctl registry key list MODEL shows the keys")),
+		as[*sign.KeyError](exitUsage, nil),
+		as(exitNetwork, saying[*webhookError]("the channel has moved; do not repeat the command")),
 		as[*oci.PlaceError](exitUsage, nil),
 		as(exitConflict, func(e *oci.BlockedError) string {
 			return "if that writer is dead: t5ctl registry repair " + e.Model + " --break-intents"
@@ -162,7 +176,7 @@ func newRegistryCommand(app *App) *cobra.Command {
 	}
 	cmd.AddCommand(newRegistryInitCommand(app), newRegistryListCommand(app), newRegistryShowCommand(app),
 		newRegistryDiffCommand(app), newRegistryExportCommand(app), newRegistryAuditCommand(app),
-		newRegistryGCCommand(app), newRegistryRepairCommand(app))
+		newRegistryGCCommand(app), newRegistryRepairCommand(app), newRegistryKeyCommand(app))
 	return cmd
 }
 

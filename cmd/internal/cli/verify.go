@@ -54,6 +54,12 @@ func runVerify(ctx context.Context, app *App, text string, deep bool) error {
 		for _, problem := range result.Problems {
 			t.Printf("%s %s\n", t.Bad("✗"), term.Clean(problem))
 		}
+		for _, warning := range result.Warnings {
+			t.Warnf("%s", term.Clean(warning))
+		}
+		if len(result.Problems) == 0 && result.Policy != "" && result.Policy != "off" && len(result.Warnings) == 0 {
+			t.Printf("%s the signatures are those that the policy asks for\n", t.Good("✓"))
+		}
 		if len(result.Problems) == 0 {
 			t.Printf("%s %s %s: %d blobs of %s hashed, log of %d records is one chain\n",
 				t.Good("✓"), result.Name, result.Digest, result.Blobs, term.Size(result.Bytes), result.Records)

@@ -25,6 +25,8 @@ type Settings struct {
 	Debug    bool   // log lines and stack traces on stderr
 	Registry string // a folder or oci://host/prefix
 	Plain    bool   // no TLS to a registry on this machine
+	Key      string // name or file of the key that signs; "" signs nothing
+	Policy   string // file that says whose signatures count; "" asks for none
 	Backend  string // auto, cuda, cpu or go
 	Config   string // the configuration file that was read, "" where there was none
 }
@@ -67,6 +69,8 @@ func Keys() []Key {
 		{"quiet", "false", "print results and errors only"},
 		{"registry", "", "`place` of the registry: a folder or oci://host/prefix (default $XDG_DATA_HOME/t5ctl/registry)"},
 		{"plain-http", "false", "talk without TLS to a registry on this machine"},
+		{"key", "", "`name` or file of the key that signs what is pushed and promoted"},
+		{"policy", "", "`file` that says whose signatures count"},
 		{"backend", "auto", "compute `backend`: auto, cuda, cpu or go"},
 		{"debug", "false", "log more, and show the stack of an internal error"},
 	}
@@ -141,7 +145,7 @@ func readFile(flags *pflag.FlagSet) (path string, values map[string]any, err err
 }
 
 func checked(v *viper.Viper, path string) (Settings, error) {
-	s := Settings{Config: path, Registry: v.GetString("registry"), Backend: v.GetString("backend")}
+	s := Settings{Config: path, Registry: v.GetString("registry"), Key: v.GetString("key"), Policy: v.GetString("policy"), Backend: v.GetString("backend")}
 	switches := []struct {
 		name  string
 		field *bool

@@ -52,79 +52,153 @@ func (e *OtherRunError) Error() string {
 	return fmt.Sprintf("%s holds a run of another recipe or other data (fingerprint %.19s, this one is %.19s)", e.Dir, e.Have, e.Want)
 }
 
-// save writes a checkpoint, reads it back, and drops those that are not to be kept.
+// pending is a checkpoint that is being written while training goes on.
+type pending struct {
+	step int
+	path string
+	done chan struct{} // closed when the fields below are valid
+	err  error
+	size int64
+	took time.Duration
+}
+
+// save takes a copy of the weights and the optimizer's state and begins to write it as a
+// checkpoint. It counts once settle has said so; a save that is still under way is settled first.
 func (r *run) save(found *evaluation) error {
+	if err := r.settle(); err != nil {
+		return err
+	}
 	start := time.Now()
-	path := r.checkpointPath(r.step)
-	if r.last == path {
+	p := &pending{step: r.step, path: r.checkpointPath(r.step), done: make(chan struct{})}
+	if r.last == p.path {
 		return nil // nothing was trained since
 	}
-	if err := os.RemoveAll(path); err != nil { // one of this step that was found damaged
-		return err
-	}
-	var size int64
-	err := atomicfile.WriteDir(path, func(dir string) (err error) {
-		size, err = r.writeCheckpoint(dir, found)
-		return err
-	})
+	copied, err := r.snapshot(found)
 	if err != nil {
 		return fmt.Errorf("saving checkpoint %d: %w", r.step, err)
 	}
-	r.last = path
+	r.pending = p
 	r.meter.pause(time.Since(start))
-	r.Sink(Saved{Step: r.step, Path: path, Bytes: size, Took: time.Since(start)})
+	go func() {
+		defer close(p.done)
+		if p.err = os.RemoveAll(p.path); p.err == nil { // one of this step that was found damaged
+			p.err = atomicfile.WriteDir(p.path, func(dir string) (err error) {
+				p.size, err = copied.write(dir)
+				return err
+			})
+		}
+		p.took = time.Since(start)
+	}()
+	return nil
+}
+
+// settle waits for the save that is under way, if there is one, and drops the checkpoints that
+// are not to be kept.
+func (r *run) settle() error {
+	p := r.pending
+	if p == nil {
+		return nil
+	}
+	start := time.Now()
+	<-p.done
+	r.pending = nil
+	r.meter.pause(time.Since(start))
+	if p.err != nil {
+		return fmt.Errorf("saving checkpoint %d: %w", p.step, p.err)
+	}
+	r.last = p.path
+	r.Sink(Saved{Step: p.step, Path: p.path, Bytes: p.size, Took: p.took})
 	return r.prune()
 }
 
-func (r *run) writeCheckpoint(dir string, found *evaluation) (int64, error) {
-	state := State{
+// settleIfDone settles without waiting.
+func (r *run) settleIfDone() error {
+	if r.pending == nil {
+		return nil
+	}
+	select {
+	case <-r.pending.done:
+		return r.settle()
+	default:
+		return nil
+	}
+}
+
+// snapshot is a checkpoint in memory.
+type snapshot struct {
+	state    State
+	metadata map[string]string
+	adapter  *lora.Options // nil: a model
+	base     string
+	weights  []safetensors.Tensor
+	moments  []safetensors.Tensor
+}
+
+func (r *run) snapshot(found *evaluation) (s snapshot, err error) {
+	s = snapshot{metadata: r.Metadata, base: r.BaseName, state: State{
 		Schema: 1, Step: r.step, Total: r.total, Position: r.position, Fingerprint: r.Fingerprint,
 		Evaluation: found, Best: r.best, Since: r.since, Files: map[string]string{},
-	}
-	weights := modelFile
+	}}
 	if r.net.adapter != nil {
+		s.adapter = &r.Options.LoRA
+	}
+	if s.weights, err = onHost(r.net.learning, r.learn); err != nil {
+		return s, err
+	}
+	s.moments, err = onHost(r.net.moments(), r.moments)
+	return s, err
+}
+
+// onHost copies tensors from the device.
+func onHost(specs []device.Input, values []*tensors.Tensor) ([]safetensors.Tensor, error) {
+	list := make([]safetensors.Tensor, len(specs))
+	for i, spec := range specs {
+		flat, err := tensors.CopyFlatData[float32](values[i])
+		if err != nil {
+			return nil, err
+		}
+		if list[i], err = safetensors.FromFloat32s(spec.Name, "F32", spec.Shape.Dimensions, flat); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// write writes the files into dir and gives their size.
+func (s snapshot) write(dir string) (total int64, err error) {
+	weights := modelFile
+	if s.adapter != nil {
 		weights = adapterFile
-		if err := lora.WriteConfig(dir, r.Options.LoRA, r.BaseName); err != nil {
+		if err := lora.WriteConfig(dir, *s.adapter, s.base); err != nil {
 			return 0, err
 		}
-		state.Files[adapterConfig] = ""
+		s.state.Files[adapterConfig] = ""
 	}
-	if err := writeTensors(filepath.Join(dir, weights), r.Metadata, r.net.learning, r.learn); err != nil {
+	if err := writeTensors(filepath.Join(dir, weights), s.metadata, s.weights); err != nil {
 		return 0, err
 	}
-	if err := writeTensors(filepath.Join(dir, optimizerFile), nil, r.net.moments(), r.moments); err != nil {
+	if err := writeTensors(filepath.Join(dir, optimizerFile), nil, s.moments); err != nil {
 		return 0, err
 	}
-	state.Files[weights], state.Files[optimizerFile] = "", ""
-	var total int64
-	for name := range state.Files {
+	s.state.Files[weights], s.state.Files[optimizerFile] = "", ""
+	for name := range s.state.Files {
 		sum, size, err := digest.File(filepath.Join(dir, name))
 		if err != nil {
 			return 0, err
 		}
-		state.Files[name] = sum
+		s.state.Files[name] = sum
 		total += size
 	}
-	data, err := json.MarshalIndent(state, "", "  ")
+	data, err := json.MarshalIndent(s.state, "", "  ")
 	if err != nil {
 		return 0, err
 	}
 	return total, atomicfile.WriteBytes(filepath.Join(dir, stateFile), append(data, '\n'))
 }
 
-// writeTensors writes device tensors and reads the file back: it counts once every byte that
-// was meant is there.
-func writeTensors(path string, metadata map[string]string, specs []device.Input, values []*tensors.Tensor) error {
-	list := make([]safetensors.Tensor, len(specs))
-	for i, spec := range specs {
-		flat, err := tensors.CopyFlatData[float32](values[i])
-		if err != nil {
-			return err
-		}
-		if list[i], err = safetensors.FromFloat32s(spec.Name, "F32", spec.Shape.Dimensions, flat); err != nil {
-			return err
-		}
-	}
+// writeTensors writes tensors and reads the file back: it counts once every byte that was meant
+// is there.
+func writeTensors(path string, metadata map[string]string, list []safetensors.Tensor) error {
 	if err := safetensors.Write(path, metadata, list); err != nil {
 		return err
 	}

@@ -91,6 +91,9 @@ func (r *run) oneStep(feed *feed) error {
 		return err
 	}
 	if !isFinite(total[sumLoss]) || !isFinite(norm) {
+		if err := r.settle(); err != nil {
+			return err
+		}
 		return &NonFiniteError{Step: r.step + 1, Rows: rows, Checkpoint: r.last}
 	}
 	r.step++

@@ -104,10 +104,11 @@ type run struct {
 	evaluationOf map[batchShape]*device.Program
 	add, apply   *device.Program
 
-	best  *evaluation // so far
-	since int         // evaluations since the best
-	last  string      // newest checkpoint
-	meter meter
+	best    *evaluation // so far
+	since   int         // evaluations since the best
+	last    string      // newest checkpoint that is whole
+	pending *pending    // the one that is being written
+	meter   meter
 }
 
 // evaluation is what one evaluation found.
@@ -127,7 +128,11 @@ func Run(ctx context.Context, job Job) (Result, error) {
 		return Result{}, err
 	}
 	defer r.close()
-	return r.train(ctx)
+	result, err := r.train(ctx)
+	if r.pending != nil { // an error ended the run while a checkpoint was being written
+		err = errors.Join(err, r.settle())
+	}
+	return result, err
 }
 
 func (r *run) prepare() error {
@@ -242,6 +247,9 @@ func (r *run) train(ctx context.Context) (Result, error) {
 		if ctx.Err() != nil {
 			return Result{}, r.interrupt()
 		}
+		if err := r.settleIfDone(); err != nil {
+			return Result{}, err
+		}
 		if err := r.oneStep(feed); err != nil {
 			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 				return Result{}, r.interrupt()
@@ -276,7 +284,7 @@ func (r *run) announce() {
 
 // interrupt saves what there is, so that the run can go on.
 func (r *run) interrupt() error {
-	if err := r.save(nil); err != nil {
+	if err := errors.Join(r.save(nil), r.settle()); err != nil {
 		return fmt.Errorf("saving after an interrupt: %w", err)
 	}
 	return &InterruptedError{Step: r.step, Checkpoint: r.last}
@@ -306,6 +314,9 @@ func (r *run) afterStep(ctx context.Context) (stop bool, err error) {
 func due(step, every int) bool { return every > 0 && step%every == 0 }
 
 func (r *run) finish(reason string) (Result, error) {
+	if err := r.settle(); err != nil {
+		return Result{}, err
+	}
 	r.Sink(Stopped{Step: r.step, Reason: reason})
 	result := Result{Step: r.step, Checkpoint: r.last, Loss: r.meter.lastLoss}
 	if r.best != nil {

@@ -18,10 +18,15 @@ import (
 type LengthError struct {
 	First, Second         string
 	FirstRows, SecondRows int
+	Shifted               int // the first line that looks shifted; 0: not known
 }
 
 func (e *LengthError) Error() string {
-	return fmt.Sprintf("%s has %d rows, %s has %d", e.First, e.FirstRows, e.Second, e.SecondRows)
+	text := fmt.Sprintf("%s has %d rows, %s has %d", e.First, e.FirstRows, e.Second, e.SecondRows)
+	if e.Shifted > 0 {
+		text += fmt.Sprintf("; line %d looks like the first that is shifted", e.Shifted)
+	}
+	return text
 }
 
 // EmptyFileError says that a file holds no row.
@@ -37,6 +42,19 @@ type LineError struct {
 }
 
 func (e *LineError) Error() string { return fmt.Sprintf("%s:%d: %s", e.Path, e.Line, e.Reason) }
+
+// OrderError says that two files have their rows in different orders.
+type OrderError struct {
+	Path    string
+	Line    int
+	ID      string
+	Other   string
+	OtherID string
+}
+
+func (e *OrderError) Error() string {
+	return fmt.Sprintf("%s:%d: id %q stands where %s has id %q: the files have another order", e.Path, e.Line, e.ID, e.Other, e.OtherID)
+}
 
 // maxLine bounds a line, so that a broken file cannot take the whole memory.
 const maxLine = 256 << 20
@@ -80,7 +98,7 @@ func nextAnswer(hyps *rowFile, refs []*rowFile) (Answered, error) {
 	if err != nil && !ended {
 		return Answered{}, err
 	}
-	a := Answered{Pair: Pair{ID: h.ID, Task: h.Task, Input: h.Input}}
+	a := Answered{Pair: Pair{ID: h.ID, Task: h.Task, Input: h.Input, Passages: h.Passages}}
 	answered := false
 	if len(refs) == 0 && !h.text {
 		a.Pair.References = h.listed()
@@ -100,7 +118,7 @@ func nextAnswer(hyps *rowFile, refs []*rowFile) (Answered, error) {
 			return Answered{}, refErr
 		}
 		if f.json && hyps.json && r.ID != "" && h.ID != "" && r.ID != h.ID {
-			return Answered{}, &LineError{f.path, f.line, fmt.Sprintf("id %q stands where %s has id %q: the files have another order", r.ID, hyps.path, h.ID)}
+			return Answered{}, &OrderError{f.path, f.line, r.ID, hyps.path, h.ID}
 		}
 		if a.Pair.ID == "" {
 			a.Pair.ID = r.ID
@@ -141,7 +159,7 @@ func lengths(a, b *rowFile) error {
 		}
 		return &EmptyFileError{b.path}
 	}
-	return &LengthError{a.path, b.path, a.rows, b.rows}
+	return &LengthError{a.path, b.path, a.rows, b.rows, shiftedAt(a, b)}
 }
 
 // rowFile reads a text or JSON-lines file row by row.
@@ -161,6 +179,7 @@ type fileRow struct {
 	Task       string    `json:"task"`
 	Input      string    `json:"input"`
 	Output     *string   `json:"output"`
+	Passages   []string  `json:"passages"`
 	Target     *string   `json:"target"`
 	References []*string `json:"references"` // null: no reference there
 	text       bool
@@ -221,6 +240,9 @@ func (f *rowFile) next() (fileRow, error) {
 	}
 	if !utf8.Valid(text) {
 		return fileRow{}, &LineError{f.path, f.line, "is not valid UTF-8"}
+	}
+	if !f.json && bytes.IndexByte(text, '\r') >= 0 {
+		return fileRow{}, &LineError{f.path, f.line, "holds a carriage return that ends no line: some tools would part it in two"}
 	}
 	f.rows++
 	if !f.json {

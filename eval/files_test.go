@@ -104,8 +104,71 @@ func TestOpenAnswersRefuses(t *testing.T) {
 	}
 	h := write(t, dir, "h.jsonl", `{"id": "1", "output": "a"}`+"\n"+`{"id": "2", "output": "b"}`+"\n")
 	r := write(t, dir, "r.jsonl", `{"id": "2", "target": "a"}`+"\n"+`{"id": "1", "target": "b"}`+"\n")
-	var line *eval.LineError
-	if _, err := collect(h, r); !errors.As(err, &line) || !strings.Contains(err.Error(), "order") {
+	var order *eval.OrderError
+	if _, err := collect(h, r); !errors.As(err, &order) || !strings.Contains(err.Error(), "order") {
 		t.Errorf("another order: %v", err)
+	}
+	var line *eval.LineError
+	if _, err := collect(write(t, dir, "mac.txt", "a\rb\n"), two); !errors.As(err, &line) || !strings.Contains(err.Error(), "carriage return") {
+		t.Errorf("a lone carriage return: %v", err)
+	}
+}
+
+func TestShiftedLines(t *testing.T) {
+	dir := t.TempDir()
+	var lines []string
+	for i := range 30 {
+		lines = append(lines, strings.Repeat("common ", i%3)+"word"+string(rune('a'+i))+" here")
+	}
+	whole := write(t, dir, "whole.txt", strings.Join(lines, "\n")+"\n")
+	for name, tt := range map[string]struct {
+		lines []string
+		want  int
+	}{
+		"one is missing":  {slices.Concat(lines[:12], lines[13:]), 13},
+		"two are missing": {slices.Concat(lines[:4], lines[6:]), 5},
+		"one is extra":    {slices.Concat(lines[:20], []string{"surplus"}, lines[20:]), 21},
+		"the end is cut":  {lines[:28], 29},
+		"nothing alike":   {[]string{"x", "y"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			other := write(t, dir, "other.txt", strings.Join(tt.lines, "\n")+"\n")
+			var length *eval.LengthError
+			if _, err := collect(other, whole); !errors.As(err, &length) || length.Shifted != tt.want {
+				t.Errorf("%v; want line %d", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestJoinAnswers(t *testing.T) {
+	dir := t.TempDir()
+	h := write(t, dir, "h.jsonl", `{"id": "1", "output": "a"}`+"\n"+`{"id": "2", "output": "b"}`+"\n")
+	r := write(t, dir, "r.jsonl", `{"id": "2", "target": "B"}`+"\n"+`{"id": "1", "input": "i", "references": ["A"]}`+"\n")
+	join := func(hyps string, refs ...string) (out []eval.Answered, err error) {
+		for a, err := range eval.JoinAnswers(hyps, refs) {
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, a)
+		}
+		return out, nil
+	}
+	got, err := join(h, r)
+	if err != nil || len(got) != 2 || got[0].Pair.References[0] != "A" || got[0].Pair.Input != "i" || got[1].Output != "b" || got[1].Pair.References[0] != "B" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	var line *eval.LineError
+	for name, refs := range map[string]string{
+		"no id": `{"target": "x"}` + "\n", "twice": `{"id": "1", "target": "x"}` + "\n" + `{"id": "1", "target": "x"}` + "\n", "another id": `{"id": "9", "target": "x"}` + "\n",
+	} {
+		if _, err := join(h, write(t, dir, "bad.jsonl", refs)); !errors.As(err, &line) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var length *eval.LengthError
+	more := write(t, dir, "more.jsonl", `{"id": "1", "target": "x"}`+"\n"+`{"id": "2", "target": "x"}`+"\n"+`{"id": "3", "target": "x"}`+"\n")
+	if _, err := join(h, more); !errors.As(err, &length) || length.SecondRows != 3 {
+		t.Errorf("a row without an answer: %v", err)
 	}
 }

@@ -37,6 +37,7 @@ func evalRules() []rule {
 		as(exitUsage, saying[*eval.LengthError]("every line of one file must answer the same line of the other; look for a missing or an extra line")),
 		as[*eval.EmptyFileError](exitUsage, nil),
 		as[*eval.LineError](exitUsage, nil),
+		as(exitUsage, saying[*eval.OrderError]("--join-ids joins the files by their ids")),
 		as[*eval.NoReferenceError](exitUsage, nil),
 		as[*eval.UnknownTaskError](exitUsage, nil),
 		as[*eval.SuiteError](exitUsage, nil),

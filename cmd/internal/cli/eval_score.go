@@ -24,6 +24,7 @@ type evalScoreOptions struct {
 	decimals   int
 	list       bool
 	allowExec  bool
+	join       bool
 	output     string
 	name       string
 	force      bool
@@ -39,6 +40,7 @@ func (o *evalScoreOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.compat, "compat", "", "resample as another `tool` does, for its metrics: sacrebleu (mean ± interval) or rouge-score (median of means)")
 	flags.StringVar(&o.format, "format", "table", "`form` of the result: table, or lines as sacreBLEU prints them: line, short")
 	flags.IntVar(&o.decimals, "width", 2, "`decimals` in lines")
+	flags.BoolVar(&o.join, "join-ids", false, "join files of JSON lines by \"id\", whatever their order")
 	flags.BoolVar(&o.allowExec, "allow-exec", false, "let metrics run programs (exec:…)")
 	flags.BoolVar(&o.list, "list-metrics", false, "list the metrics and their options")
 	flags.StringVar(&o.output, "output", "", "`folder` for the report and its rows, to gate or compare later")
@@ -52,6 +54,9 @@ func (o *evalScoreOptions) request() (eval.Suite, error) {
 	}
 	if !slices.Contains([]string{"table", "line", "short"}, o.format) || o.decimals < 0 || o.decimals > 17 {
 		return eval.Suite{}, usageErrorf("--format is table, line or short, and --width from 0 to 17")
+	}
+	if o.join && len(o.references) == 0 {
+		return eval.Suite{}, usageErrorf("--join-ids needs --references")
 	}
 	if o.compat != "" && o.bootstrap == 0 {
 		o.bootstrap = eval.DefaultBootstrap().Samples
@@ -126,7 +131,11 @@ func listMetrics(app *App) error {
 
 // scoreFiles scores, and writes report and rows where that is wanted.
 func scoreFiles(ctx context.Context, suite eval.Suite, opts evalScoreOptions) (eval.Report, error) {
-	answers := eval.OpenAnswers(opts.hypotheses, opts.references)
+	open := eval.OpenAnswers
+	if opts.join {
+		open = eval.JoinAnswers
+	}
+	answers := open(opts.hypotheses, opts.references)
 	if opts.output == "" {
 		report, err := eval.Runner{Suite: suite, AllowExec: opts.allowExec}.Score(ctx, answers)
 		report.Model = opts.hypotheses

@@ -24,28 +24,31 @@ const (
 
 // Options are the recipe's train section.
 type Options struct {
-	Method         string        `yaml:"method"`           // full, lora or pretrain
-	LoRA           lora.Options  `yaml:"lora"`             // the adapter, where method is lora
-	Optimizer      Optimizer     `yaml:"optimizer"`        // what makes a step of a gradient
-	Schedule       Schedule      `yaml:"schedule"`         // learning rate over the run
-	Steps          int           `yaml:"steps"`            // optimizer steps of the run; or give epochs
-	Epochs         float64       `yaml:"epochs"`           // passes over the training data; or give steps
-	Batch          int           `yaml:"batch"`            // examples in a micro-batch; or give tokens_per_batch
-	TokensPerBatch int           `yaml:"tokens_per_batch"` // padded tokens in a micro-batch, so that short examples come many at a time
-	Accumulate     int           `yaml:"accumulate"`       // micro-batches whose gradients make one step, weighted by their tokens
-	ClipNorm       float64       `yaml:"clip_norm"`        // largest global norm of a gradient; 0 does not clip
-	LabelSmoothing float64       `yaml:"label_smoothing"`  // share of the target spread over the vocabulary
-	ZLoss          float64       `yaml:"z_loss"`           // weight of the squared log normaliser
-	Dropout        *float64      `yaml:"dropout"`          // instead of the model's dropout_rate
-	Precision      string        `yaml:"precision"`        // fp32, or bf16 for the matrix products (weights stay fp32)
-	SaveDType      string        `yaml:"save_dtype"`       // of the finished model's weights on disk: fp32 or bf16; checkpoints are always fp32
-	Seed           uint64        `yaml:"seed"`             // of fresh weights, data order and dropout
-	LogEvery       int           `yaml:"log_every"`        // steps between two lines of the log
-	EvaluateEvery  int           `yaml:"evaluate_every"`   // steps between two evaluations on the validation data; 0: at the end only
-	SaveEvery      int           `yaml:"save_every"`       // steps between two checkpoints; 0: at the end only
-	Keep           Keep          `yaml:"keep"`             // checkpoints that stay on disk
-	Metric         string        `yaml:"metric"`           // by which the best checkpoint is chosen: loss, or a metric of the recipe's eval section
-	EarlyStopping  EarlyStopping `yaml:"early_stopping"`   // when to give up
+	Method         string       `yaml:"method"`           // full, lora or pretrain
+	LoRA           lora.Options `yaml:"lora"`             // the adapter, where method is lora
+	Optimizer      Optimizer    `yaml:"optimizer"`        // what makes a step of a gradient
+	Schedule       Schedule     `yaml:"schedule"`         // learning rate over the run
+	Steps          int          `yaml:"steps"`            // optimizer steps of the run; or give epochs
+	Epochs         float64      `yaml:"epochs"`           // passes over the training data; or give steps
+	Batch          int          `yaml:"batch"`            // examples in a micro-batch; or give tokens_per_batch
+	TokensPerBatch int          `yaml:"tokens_per_batch"` // padded tokens in a micro-batch, so that short examples come many at a time
+	Accumulate     int          `yaml:"accumulate"`       // micro-batches whose gradients make one step, weighted by their tokens
+	ClipNorm       float64      `yaml:"clip_norm"`        // largest global norm of a gradient; 0 does not clip
+	LabelSmoothing float64      `yaml:"label_smoothing"`  // share of the target spread over the vocabulary
+	ZLoss          float64      `yaml:"z_loss"`           // weight of the squared log normaliser
+	Dropout        *float64     `yaml:"dropout"`          // instead of the model's dropout_rate
+	Precision      string       `yaml:"precision"`        // fp32, or bf16 for the matrix products (weights stay fp32)
+
+	GradientCheckpointing bool `yaml:"gradient_checkpointing"` // compute activations and logits again in the backward pass instead of keeping them: less memory, more time
+
+	SaveDType     string        `yaml:"save_dtype"`     // of the finished model's weights on disk: fp32 or bf16; checkpoints are always fp32
+	Seed          uint64        `yaml:"seed"`           // of fresh weights, data order and dropout
+	LogEvery      int           `yaml:"log_every"`      // steps between two lines of the log
+	EvaluateEvery int           `yaml:"evaluate_every"` // steps between two evaluations on the validation data; 0: at the end only
+	SaveEvery     int           `yaml:"save_every"`     // steps between two checkpoints; 0: at the end only
+	Keep          Keep          `yaml:"keep"`           // checkpoints that stay on disk
+	Metric        string        `yaml:"metric"`         // by which the best checkpoint is chosen: loss, or a metric of the recipe's eval section
+	EarlyStopping EarlyStopping `yaml:"early_stopping"` // when to give up
 }
 
 // Keep says which checkpoints stay on disk.

@@ -100,12 +100,17 @@ func (s batchShape) inputs() []device.Input {
 	return inputs
 }
 
-// forward gives the logits of a batch whose tensors are those of inputs.
-func (s batchShape) forward(net *t5.Network, batch []*Node) *Node {
-	if s.packed {
-		return net.ForwardPacked(batch[0], batch[1], batch[2], batch[3])
+// loss sums the loss of a batch whose tensors are those of inputs.
+func (s batchShape) loss(l t5.Loss, net *t5.Network, batch []*Node) t5.Sums {
+	chunk := s.target
+	if net.Checkpointing {
+		const most = 64 << 20 // bytes of logits at a time
+		chunk = max(1, most/(4*s.rows*net.Config.VocabSize))
 	}
-	return net.Forward(batch[0], batch[1])
+	if s.packed {
+		return l.OfStates(net, net.PackedStates(batch[0], batch[1], batch[2], batch[3]), batch[1], chunk)
+	}
+	return l.OfStates(net, net.States(batch[0], batch[1]), batch[1], chunk)
 }
 
 // Elements of the vector of sums that the programs give.
@@ -131,7 +136,8 @@ func (n *network) gradients(b *device.Backend, shape batchShape) (*device.Progra
 	return b.Compile("t5.gradients "+shape.String(), inputs, func(in []*Node) []*Node {
 		learning, frozen, rest := n.divide(in)
 		net := n.build(learning, frozen, rest[len(rest)-1])
-		s := loss.Of(shape.forward(net, rest), rest[1])
+		net.Checkpointing = n.options.GradientCheckpointing
+		s := shape.loss(loss, net, rest)
 		return append(Gradient(s.Loss, learning...), stack(s))
 	})
 }
@@ -143,7 +149,7 @@ func (n *network) evaluation(b *device.Backend, shape batchShape) (*device.Progr
 	inputs := append(append(append([]device.Input{}, n.learning...), n.frozen...), shape.inputs()...)
 	return b.Compile("t5.evaluation "+shape.String(), inputs, func(in []*Node) []*Node {
 		learning, frozen, rest := n.divide(in)
-		return []*Node{stack(t5.Loss{}.Of(shape.forward(n.build(learning, frozen, nil), rest), rest[1]))}
+		return []*Node{stack(shape.loss(t5.Loss{}, n.build(learning, frozen, nil), rest))}
 	})
 }
 

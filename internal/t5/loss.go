@@ -47,6 +47,31 @@ func (l Loss) Of(logits, labels *Node) Sums {
 	}
 }
 
+// OfStates sums the loss of decoder states. Where chunk is smaller than the number of targets, the
+// logits are made for that many positions at a time and made again for the backward pass, so that
+// they never exist all at once.
+//
+//	states [batch, targets, d_model], labels [batch, targets]   →   scalars, float32
+func (l Loss) OfStates(n *Network, states, labels *Node, chunk int) Sums {
+	targets := labels.Shape().Dimensions[1]
+	if chunk >= targets {
+		return l.Of(n.Logits(states), labels)
+	}
+	var total Sums
+	for from := 0; from < targets; from += chunk {
+		to := min(from+chunk, targets)
+		part := Slice(states, AxisRange(), AxisRange(from, to)).Checkpoint()
+		s := l.Of(n.Logits(part), Slice(labels, AxisRange(), AxisRange(from, to)))
+		s = Sums{s.Loss.StopCheckpoint(), s.NLL.StopCheckpoint(), s.Tokens, s.Correct.StopCheckpoint()}
+		if from == 0 {
+			total = s
+			continue
+		}
+		total = Sums{Add(total.Loss, s.Loss), Add(total.NLL, s.NLL), Add(total.Tokens, s.Tokens), Add(total.Correct, s.Correct)}
+	}
+	return total
+}
+
 // TokenLogProbs gives the log-probability of each label and the log of the normaliser. What it
 // says of ignored labels means nothing. The label's logit is picked by comparison, not by a
 // gather, whose gradient would scatter.

@@ -17,6 +17,34 @@ type Network struct {
 	Adapt   func(name string, x, y *Node) *Node
 	Dropout *Dropout     // nil: none
 	Compute dtypes.DType // of the matrix products; norms, softmax and loss stay in float32. 0: float32
+	// Checkpointing keeps only what passes from block to block for the backward pass and computes
+	// the rest again there (Chen et al. 2016): less memory, about a third more time.
+	Checkpointing bool
+	// Probe is shown the output of each sub-layer; nil: nobody looks.
+	Probe func(name string, x *Node)
+}
+
+// block marks where a block begins.
+func (n *Network) block(x *Node) *Node {
+	if n.Checkpointing {
+		return x.Checkpoint()
+	}
+	return x
+}
+
+// end marks where a stack of blocks has ended.
+func (n *Network) end(x *Node) *Node {
+	if n.Checkpointing {
+		return x.StopCheckpoint()
+	}
+	return x
+}
+
+func (n *Network) show(name string, x *Node) *Node {
+	if n.Probe != nil {
+		n.Probe(name, x)
+	}
+	return x
 }
 
 func (n *Network) weight(name string) *Node {
@@ -113,7 +141,7 @@ func (n *Network) selfAttention(layer string, x, bias *Node) *Node {
 	at := layer + "SelfAttention."
 	y := n.norm(layer+"layer_norm.weight", x)
 	q, k, v := n.heads(n.project(at+"q.weight", y)), n.heads(n.project(at+"k.weight", y)), n.heads(n.project(at+"v.weight", y))
-	return n.residual(x, n.project(at+"o.weight", n.attend(q, k, v, bias)))
+	return n.show(layer+"SelfAttention", n.residual(x, n.project(at+"o.weight", n.attend(q, k, v, bias))))
 }
 
 // feedForward is W_o·act(W_i·x), or W_o·(act(W_0·x)∘W_1·x) where gated.
@@ -126,7 +154,7 @@ func (n *Network) feedForward(layer string, x *Node) *Node {
 	} else {
 		h = n.activate(n.project(at+"wi.weight", y))
 	}
-	return n.residual(x, n.project(at+"wo.weight", n.Dropout.Apply(h)))
+	return n.show(layer+"DenseReluDense", n.residual(x, n.project(at+"wo.weight", n.Dropout.Apply(h))))
 }
 
 func (n *Network) activate(x *Node) *Node {
@@ -158,10 +186,10 @@ func (n *Network) encode(ids, mask *Node) *Node {
 		if i == 0 || n.Config.biasInEachLayer() {
 			bias = Add(n.Config.positionBias(n.float(block+"0.SelfAttention."+biasSuffix), length, length, true), mask)
 		}
-		x = n.selfAttention(block+"0.", x, bias)
+		x = n.selfAttention(block+"0.", n.block(x), bias)
 		x = n.feedForward(block+"1.", x)
 	}
-	return n.Dropout.Apply(n.norm(encoderFinalNorm, x))
+	return n.Dropout.Apply(n.norm(encoderFinalNorm, n.end(x)))
 }
 
 func (n *Network) float(name string) *Node { return convert(n.weight(name), dtypes.Float32) }
@@ -185,12 +213,12 @@ func (n *Network) decode(ids, states, own, cross *Node) *Node {
 		if i == 0 || n.Config.biasInEachLayer() {
 			bias = Add(n.Config.positionBias(n.float(block+"0.SelfAttention."+biasSuffix), length, length, false), own)
 		}
-		x = n.selfAttention(block+"0.", x, bias)
+		x = n.selfAttention(block+"0.", n.block(x), bias)
 		k, v := n.crossKeys(i, states)
 		x = n.crossAttention(i, x, k, v, cross)
 		x = n.feedForward(block+"2.", x)
 	}
-	return n.Dropout.Apply(n.norm(decoderFinalNorm, x))
+	return n.Dropout.Apply(n.norm(decoderFinalNorm, n.end(x)))
 }
 
 // crossKeys are the keys and values that decoder block i takes from the encoder's states; they
@@ -214,7 +242,7 @@ func (n *Network) crossAttention(i int, x, k, v, mask *Node) *Node {
 	rows, targets, sources := x.Shape().Dimensions[0], x.Shape().Dimensions[1], k.Shape().Dimensions[0]
 	q = Reshape(q, sources, rows/sources*targets, n.Config.NumHeads, n.Config.DKV)
 	out := Reshape(n.attend(q, k, v, mask), rows, targets, n.Config.inner())
-	return n.residual(x, n.project(at+"o.weight", out))
+	return n.show(layer+"EncDecAttention", n.residual(x, n.project(at+"o.weight", out)))
 }
 
 // Logits are the scores of every vocabulary entry.
@@ -248,24 +276,29 @@ func (c Config) shiftRight(labels *Node) *Node {
 // Forward is one teacher-forced pass.
 //
 //	inputs [batch, length], labels [batch, targets]   →   logits [batch, targets, vocab]
-func (n *Network) Forward(inputs, labels *Node) *Node {
+func (n *Network) Forward(inputs, labels *Node) *Node { return n.Logits(n.States(inputs, labels)) }
+
+// States are what the head makes the logits of in a teacher-forced pass.
+//
+//	inputs [batch, length], labels [batch, targets]   →   [batch, targets, d_model]
+func (n *Network) States(inputs, labels *Node) *Node {
 	states := n.Encode(inputs)
-	return n.Logits(n.Decode(n.Config.shiftRight(labels), states, n.Config.PaddingMask(inputs)))
+	return n.Decode(n.Config.shiftRight(labels), states, n.Config.PaddingMask(inputs))
 }
 
-// ForwardPacked is one teacher-forced pass over rows that hold several examples each. A token sees
-// those of its own segment only, so that its logits are those of its example alone in a row: T5
-// knows positions by their differences, which packing leaves as they are.
+// PackedStates are States of rows that hold several examples each. A token sees those of its own
+// segment only, so that its state is that of its example alone in a row: T5 knows positions by
+// their differences, which packing leaves as they are.
 //
-//	inputs, inputSegments [batch, length], labels, labelSegments [batch, targets]   →   logits [batch, targets, vocab]
-func (n *Network) ForwardPacked(inputs, labels, inputSegments, labelSegments *Node) *Node {
+//	inputs, inputSegments [batch, length], labels, labelSegments [batch, targets]   →   [batch, targets, d_model]
+func (n *Network) PackedStates(inputs, labels, inputSegments, labelSegments *Node) *Node {
 	own := Add(causalMask(labels.Graph(), labels.Shape().Dimensions[1]), segmentMask(labelSegments, labelSegments))
 	states := n.encode(inputs, segmentMask(inputSegments, inputSegments))
 	shifted := n.Config.shiftRight(labels)
 	before := Concatenate([]*Node{ZerosLike(Slice(labelSegments, AxisRange(), AxisRange(0, 1))), Slice(labelSegments, AxisRange(), AxisRange(0, -1))}, 1)
 	start := BroadcastToDims(ConstAs(labels, int32(n.Config.DecoderStartTokenID)), labels.Shape().Dimensions...)
 	shifted = Where(Equal(before, labelSegments), shifted, start)
-	return n.Logits(n.decode(shifted, states, own, segmentMask(labelSegments, inputSegments)))
+	return n.decode(shifted, states, own, segmentMask(labelSegments, inputSegments))
 }
 
 func iota32(g *Graph, dims []int, axis int) *Node {

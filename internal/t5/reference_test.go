@@ -204,20 +204,21 @@ func TestLossAndGradientsAgreeWithTransformers(t *testing.T) {
 					loss   t5.Loss
 					want   float64
 					prefix string
+					chunk  int // positions whose logits exist at a time; fewer than all: with gradient checkpointing
 				}{
-					{t5.Loss{}, f.Loss, "grad."},
-					{t5.Loss{LabelSmoothing: 0.1}, f.LossSmoothed, ""},
-					{t5.Loss{ZLoss: 1e-4}, f.LossZ, ""},
-					{t5.Loss{LabelSmoothing: 0.1, ZLoss: 1e-4}, f.LossSmoothedZ, "grad_smoothed_z."},
+					{t5.Loss{}, f.Loss, "grad.", 1000},
+					{t5.Loss{LabelSmoothing: 0.1}, f.LossSmoothed, "", 1000},
+					{t5.Loss{ZLoss: 1e-4}, f.LossZ, "", 1000},
+					{t5.Loss{LabelSmoothing: 0.1, ZLoss: 1e-4}, f.LossSmoothedZ, "grad_smoothed_z.", 3},
 				} {
-					checkLoss(t, h, f, c.loss, c.want, c.prefix)
+					checkLoss(t, h, f, c.loss, c.want, c.prefix, c.chunk)
 				}
 			})
 		}
 	})
 }
 
-func checkLoss(t *testing.T, h harness, f fixture, loss t5.Loss, want float64, prefix string) {
+func checkLoss(t *testing.T, h harness, f fixture, loss t5.Loss, want float64, prefix string, chunk int) {
 	t.Helper()
 	var names []string
 	for _, name := range f.tensors.Names() {
@@ -226,7 +227,8 @@ func checkLoss(t *testing.T, h harness, f fixture, loss t5.Loss, want float64, p
 		}
 	}
 	got := h.run(t, f.Inputs, f.Labels, func(net *t5.Network, weights []*Node, inputs, labels *Node) []*Node {
-		sums := loss.Of(net.Forward(inputs, labels), labels)
+		net.Checkpointing = chunk < len(f.Labels[0])
+		sums := loss.OfStates(net, net.States(inputs, labels), labels, chunk)
 		mean := Div(sums.Loss, sums.Tokens)
 		all := Gradient(mean, weights...)
 		out := []*Node{mean}

@@ -57,3 +57,23 @@ func TestPackedLossesAreThoseOfUnpackedRows(t *testing.T) {
 		})
 	}
 }
+
+// Checkpointing changes what is kept and not what is computed: the dropout masks are the same too.
+func TestGradientCheckpointingKeepsTheLosses(t *testing.T) {
+	batches := readTraining(t, filepath.Join(trainData, "training.json")).Batches
+	devicetest.Each(t, func(t *testing.T, b *device.Backend) {
+		base := openBase(t, filepath.Join(trainData, "model"))
+		run := func(checkpointing bool) []float64 {
+			o := trainer.DefaultOptions()
+			dropout := 0.1
+			o.Method, o.Steps, o.LogEvery, o.Dropout, o.GradientCheckpointing = trainer.Full, 6, 1, &dropout, checkpointing
+			return losses(t, trainer.Job{Options: o, Config: base.Config, Base: base, Train: newFixedBatches(batches), Backend: b})
+		}
+		want, got := run(false), run(true)
+		for i := range want {
+			if off := math.Abs(got[i]-want[i]) / want[i]; !(off <= 1e-5) {
+				t.Errorf("step %d: loss %.7f, %.7f without checkpointing (%.1e off)", i+1, got[i], want[i], off)
+			}
+		}
+	})
+}

@@ -22,6 +22,7 @@ import (
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/eval/exposure"
 	"github.com/t5ctl/t5ctl/internal/decode"
+	"github.com/t5ctl/t5ctl/internal/mlflow"
 	"github.com/t5ctl/t5ctl/internal/nearest"
 	"github.com/t5ctl/t5ctl/internal/strictyaml"
 	"github.com/t5ctl/t5ctl/internal/t5"
@@ -59,6 +60,8 @@ type Recipe struct {
 	// Exposure says which canaries are planted into the data and how they are tested, so that it is
 	// known what the model memorizes.
 	Exposure exposure.Settings `yaml:"exposure,omitempty"`
+	// Tracking says which other tools are told of a run while it goes on.
+	Tracking Tracking `yaml:"tracking,omitempty" json:"-"` // no part of what a run computes
 	// Gates are bounds that the model's reports must keep before it may be promoted.
 	Gates []eval.Gate `yaml:"gates,omitempty"`
 }
@@ -70,6 +73,15 @@ type Tokenizer struct {
 	// Mode says whose behaviour is followed: hf5 (transformers 5, the default), json (the file
 	// alone), sp (SentencePiece), or bytes (ByT5, no file needed).
 	Mode string `yaml:"mode,omitempty"`
+}
+
+// Tracking names tools that are told of a run while it goes on. What fails there is warned of and
+// never ends the run.
+type Tracking struct {
+	// TensorBoard writes event files that TensorBoard reads into the run folder's tensorboard/.
+	TensorBoard bool `yaml:"tensorboard,omitempty"`
+	// MLflow is a tracking server that is told of settings, metrics and how the run ended.
+	MLflow mlflow.Options `yaml:"mlflow,omitempty"`
 }
 
 // TokenizerModes lists what Tokenizer.Mode can be.
@@ -98,7 +110,7 @@ func (r Recipe) Validate() error {
 	errs = append(errs, r.validateModel()...)
 	errs = append(errs, r.Data.Validate(), within("train", r.Train.Validate()),
 		within("generation", r.Generation.Validate()), within("eval", r.Eval.Validate()),
-		within("exposure", r.Exposure.Validate()))
+		within("exposure", r.Exposure.Validate()), within("tracking.mlflow", r.Tracking.MLflow.Validate()))
 	if len(r.Gates) > 0 {
 		errs = append(errs, within("gates", eval.Gates{Version: 1, Gates: r.Gates}.Validate()))
 	}

@@ -35,6 +35,7 @@ func (r *Registry) Audit(ctx context.Context, model string, deep bool) (Audit, e
 	for i := range s.versions {
 		check.version(&s.versions[i])
 	}
+	check.signedRecords(s)
 	if tagger, ok := r.backend.(Tagger); ok {
 		check.drift(tagger, s)
 	}

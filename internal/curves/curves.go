@@ -17,6 +17,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/t5ctl/t5ctl/internal/nearest"
 )
@@ -30,6 +31,8 @@ type Log struct {
 // Step is one line of the log: what held over the steps after From up to To.
 type Step struct {
 	From, To        int
+	At              time.Time // when it was logged
+	Epoch           float64
 	Loss            float64 // mean over tokens; NaN where it was not finite
 	LearningRate    float64
 	GradientNorm    float64
@@ -42,6 +45,7 @@ type Step struct {
 // Evaluation is what one evaluation found; NaN stands for what was not finite.
 type Evaluation struct {
 	Step    int
+	At      time.Time
 	Metrics map[string]float64
 }
 
@@ -49,6 +53,8 @@ type Evaluation struct {
 type line struct {
 	Event           string              `json:"event"`
 	Step            int                 `json:"step"`
+	Time            time.Time           `json:"time"`
+	Epoch           float64             `json:"epoch"`
 	Loss            *float64            `json:"loss"`
 	LearningRate    float64             `json:"learning_rate"`
 	GradientNorm    *float64            `json:"gradient_norm"`
@@ -105,12 +111,12 @@ func (log *Log) take(l line, done int) int {
 			return done // no interval: a log that was put together by hand
 		}
 		log.Steps = append(log.Steps, Step{
-			From: done, To: l.Step, Loss: number(l.Loss), LearningRate: l.LearningRate, GradientNorm: number(l.GradientNorm),
+			From: done, To: l.Step, At: l.Time, Epoch: l.Epoch, Loss: number(l.Loss), LearningRate: l.LearningRate, GradientNorm: number(l.GradientNorm),
 			Tokens: l.Tokens, PaddedShare: l.PaddedShare, TokensPerSecond: l.TokensPerSecond, Memory: l.Memory,
 		})
 		return l.Step
 	case "evaluated":
-		e := Evaluation{Step: l.Step, Metrics: map[string]float64{}}
+		e := Evaluation{Step: l.Step, At: l.Time, Metrics: map[string]float64{}}
 		for name, v := range l.Metrics {
 			e.Metrics[name] = number(v)
 		}

@@ -66,7 +66,7 @@ func (e *Engine) Close() {
 // the order of the sources. Sources of like length are decoded together; where one has ended,
 // another takes its place.
 func (e *Engine) Generate(ctx context.Context, sources []Source, o Options) ([][]Sequence, error) {
-	if err := o.Validate(); err != nil {
+	if err := o.ValidateFor(e.weights.Config); err != nil {
 		return nil, err
 	}
 	order := make([]int, len(sources))

@@ -8,7 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
+
+	"github.com/t5ctl/t5ctl/internal/t5"
 )
 
 // Options say how text is generated. The keys are the recipe's generation section; most are
@@ -109,6 +112,20 @@ func (o Options) validateRates() []error {
 		bad("top_k", float64(o.TopK), "0 or more")
 	}
 	return errs
+}
+
+// ValidateFor is Validate with the token ids held against the model's vocabulary.
+func (o Options) ValidateFor(c t5.Config) error {
+	ids := slices.Concat(append([][]int32{o.SuppressTokens, o.BeginSuppress, {o.ForcedFirst, o.ForcedLast}}, o.BadWords...)...)
+	for _, id := range ids {
+		if id < 0 || int(id) >= c.VocabSize {
+			return errors.Join(o.Validate(), fmt.Errorf("generation: there is no token %d among %d", id, c.VocabSize))
+		}
+	}
+	if slices.ContainsFunc(o.BadWords, func(w []int32) bool { return len(w) == 0 }) {
+		return errors.Join(o.Validate(), errors.New("generation.bad_words_ids: a word has no tokens"))
+	}
+	return o.Validate()
 }
 
 // share is how many decoder rows one input takes.

@@ -8,6 +8,8 @@ package model
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/t5ctl/t5ctl/internal/decode"
@@ -86,6 +88,7 @@ type Options struct {
 	Adapter       string     // PEFT folder on top of the model; empty: none
 	TokenizerPath string     // instead of the folder's own files
 	TokenizerMode vocab.Mode // where the weights do not say one
+	Precision     string     // fp32, bf16 or int8; empty: fp32
 	MaxInput      int        // tokens of an input, </s> included; 0: 512
 	Compiled      func(program string, took time.Duration)
 }
@@ -99,6 +102,7 @@ type Model struct {
 	Truncated  int            // inputs that were cut at MaxInput so far
 
 	maxInput int
+	identity string
 	engine   *decode.Engine
 	release  func()
 	drawn    uint64 // inputs so far, each with a random stream of its own
@@ -112,7 +116,7 @@ func Open(b *device.Backend, dir string, o Options) (*Model, error) {
 	}
 	defer func() { _ = checkpoint.Close() }() // its tensors were copied
 	metadata := checkpoint.Metadata
-	w := decode.Weights{Config: checkpoint.Config}
+	w := decode.Weights{Config: checkpoint.Config}.In(o.Precision)
 	if w.Base, err = checkpoint.Place(b.Float32); err != nil {
 		return nil, err
 	}
@@ -136,12 +140,31 @@ func Open(b *device.Backend, dir string, o Options) (*Model, error) {
 	}
 	m := Over(b, w, tok, o)
 	m.Generation, m.Prefix = generation, metadata[metaPrefix]
+	m.identity = identity(dir, "model") + " " + identity(o.Adapter, "adapter_model")
 	m.release = func() {
 		for _, t := range w.Tensors() {
 			_ = t.FinalizeAll() // nothing else holds them
 		}
 	}
 	return m, nil
+}
+
+// identity names a folder's weights by path, size and time.
+func identity(dir, stem string) string {
+	if dir == "" {
+		return ""
+	}
+	files, err := filepath.Glob(filepath.Join(dir, stem+"*.safetensors"))
+	if err != nil {
+		return dir
+	}
+	id := dir
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil {
+			id += fmt.Sprintf(" %s %d %d", filepath.Base(file), info.Size(), info.ModTime().UnixNano())
+		}
+	}
+	return id
 }
 
 // placeAdapter puts an adapter on the device and gives the metadata that counts with it.

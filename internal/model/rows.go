@@ -144,3 +144,28 @@ func (m *Model) pieces(text string, o Rows) (list [][]int32, cut bool, err error
 		}
 	}
 }
+
+// BadWords gives the token sequences that spell texts: as a word of its own and as the rest of
+// one, where the tokenizer tells these apart.
+func (m *Model) BadWords(texts []string) [][]int32 {
+	var list [][]int32
+	for _, text := range texts {
+		ids := m.Tokenizer.Sequence(text)
+		ids = ids[:len(ids)-1]
+		if len(ids) == 0 {
+			continue
+		}
+		list = append(list, ids)
+		// behind another word, the start of a word may be a token of its own
+		if behind := m.Tokenizer.Sequence("a" + text); len(behind) > 2 {
+			if first := m.Tokenizer.Sequence("a"); len(first) == 2 && behind[0] == first[0] && !slices.Equal(behind[1:len(behind)-1], ids) {
+				list = append(list, behind[1:len(behind)-1])
+			}
+		}
+	}
+	return list
+}
+
+// Identity tells the model and its adapter from others, for records: sizes and times of their
+// weights.
+func (m *Model) Identity() string { return m.identity }

@@ -118,9 +118,12 @@ func TestEnvelope(t *testing.T) {
 		"payload":        func(e *sign.Envelope) { e.Payload = []byte("hellO") },
 		"type":           func(e *sign.Envelope) { e.PayloadType = "text/plaim" },
 		"type and start": func(e *sign.Envelope) { e.PayloadType, e.Payload = "text/plain 5", []byte("hel") },
-		"signature":      func(e *sign.Envelope) { e.Signatures[0].Sig = bytes.Clone(e.Signatures[0].Sig); e.Signatures[0].Sig[10] ^= 1 },
-		"no signature":   func(e *sign.Envelope) { e.Signatures = nil },
-		"empty":          func(e *sign.Envelope) { e.Signatures = []sign.Signature{{KeyID: key.ID}} },
+		"signature": func(e *sign.Envelope) {
+			e.Signatures[0].Sig = bytes.Clone(e.Signatures[0].Sig)
+			e.Signatures[0].Sig[10] ^= 1
+		},
+		"no signature": func(e *sign.Envelope) { e.Signatures = nil },
+		"empty":        func(e *sign.Envelope) { e.Signatures = []sign.Signature{{KeyID: key.ID}} },
 	}
 	for name, change := range changes {
 		e := sign.Envelope{PayloadType: sealed.PayloadType, Payload: sealed.Payload, Signatures: append([]sign.Signature{}, sealed.Signatures...)}

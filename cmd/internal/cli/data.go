@@ -15,7 +15,7 @@ func newDataCommand(app *App) *cobra.Command {
 		Long: "Data is JSON lines, CSV, TSV or Parquet, each also as .gz or .zst. Columns are found by\n" +
 			"their names, input and target unless a recipe or a flag names others.",
 	}
-	cmd.AddCommand(newDataInspectCommand(app), newDataAuditCommand(app), newDataSplitCommand(app))
+	cmd.AddCommand(newDataInspectCommand(app), newDataAuditCommand(app), newDataScanCommand(app), newDataRedactCommand(app), newDataSplitCommand(app))
 	return cmd
 }
 
@@ -27,6 +27,7 @@ func dataRules() []rule {
 		as[*datasets.EmptyError](exitUsage, nil),
 		as(exitGate, saying[*auditError]("--sarif or --output keep where; --max name=number allows more")),
 		as[*audit.LimitError](exitUsage, nil),
+		as(exitGate, saying[*piiError]("t5ctl data redact replaces them")),
 		as[*datasets.FormatError](exitUsage, nil),
 		as[*datasets.FieldError](exitUsage, nil),
 		as(exitUsage, saying[*datasets.TooLongError]("lower data.max_input or data.max_target, or give larger data.buckets")),

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,13 +23,15 @@ func newEvalCommand(app *App) *cobra.Command {
 		Long: "Scores are those of sacreBLEU 2.6.0 and rouge-score 0.1.2 to the last digit, with their\n" +
 			"signatures. A report can be gated and compared later without the texts.",
 	}
-	cmd.AddCommand(newEvalRunCommand(app), newEvalScoreCommand(app), newEvalCompareCommand(app), newEvalGateCommand(app))
+	cmd.AddCommand(newEvalRunCommand(app), newEvalScoreCommand(app), newEvalCompareCommand(app), newEvalGateCommand(app),
+		newEvalGoldenCommand(app), newEvalReviewCommand(app))
 	return cmd
 }
 
 // evalRules maps the failures of evaluation to exit codes.
 func evalRules() []rule {
-	return append(exposureRules(),
+	return append(slices.Concat(exposureRules(), goldenRules(), reviewRules()),
+		as[*eval.NoRowScoreError](exitUsage, nil),
 		as(exitGate, saying[*eval.GateError]("t5ctl eval gate with the same files shows every check")),
 		as(exitUsage, func(e *eval.UnknownMetricError) string { return didYouMean(e.Nearest) }),
 		as(exitUsage, func(e *eval.UnknownOptionError) string { return didYouMean(e.Nearest) }),

@@ -3,30 +3,28 @@ package cli
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
-	"github.com/t5ctl/t5ctl/datasets"
-	"github.com/t5ctl/t5ctl/internal/atomicfile"
 	"github.com/t5ctl/t5ctl/internal/decode"
+	"github.com/t5ctl/t5ctl/internal/jobfile"
 	"github.com/t5ctl/t5ctl/internal/model"
 )
 
 // generateOptions is what the command line of generate says, not yet checked.
 type generateOptions struct {
 	model, adapter, input, output, prefix string
-	column                                string
-	texts                                 []string
+	column, long, shard, precision        string
+	texts, badWords                       []string
+	overlap, maxInput, window             int
+	pricePerHour                          float64
 	decoding                              decode.Options
 	given                                 func(flag string) bool
 }
@@ -37,19 +35,47 @@ func (o *generateOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.model, "model", "m", "", "`model`: a folder, a run, name@vN or name@channel")
 	flags.StringVar(&o.adapter, "adapter", "", "`adapter` on top of it: a PEFT folder or a run")
 	flags.StringVarP(&o.input, "input", "i", "", "`file` of rows (.jsonl, .csv, .tsv, .parquet, each also .gz or .zst)")
-	flags.StringVarP(&o.output, "output", "o", "", "`file` for the rows with \"output\" added, JSON lines (default stdout)")
+	flags.StringVarP(&o.output, "output", "o", "", "`file` for the rows with \"output\" added: .jsonl, .csv, .tsv or .parquet (default JSON lines to stdout)")
 	flags.StringVar(&o.column, "input-column", "input", "`name` of the column with the texts")
 	flags.StringVar(&o.prefix, "prefix", "", "`text` before every input (default: the one that the model was trained with)")
+	flags.IntVar(&o.maxInput, "max-input-tokens", 512, "inputs longer than `n` tokens are long")
+	flags.StringVar(&o.long, "long", model.Truncate, "long inputs: truncate, error (the row fails) or chunk (pieces that overlap)")
+	flags.IntVar(&o.overlap, "overlap", 32, "--long chunk: `tokens` that a piece shares with the one before")
+	flags.StringVar(&o.shard, "shard", "", "only the `i/n`-th part of the rows, i from 1 to n; all parts together are the whole")
+	flags.IntVar(&o.window, "window", 2048, "read `n` rows at a time, decode them by length, write them in order")
+	flags.Float64Var(&o.pricePerHour, "price-per-hour", 0, "what the machine costs, for the cost in progress and summary")
+	flags.StringVar(&o.precision, "precision", "fp32", "fp32, bf16 or int8 (on a CPU, of the decoder's weights)")
+	o.bindSearch(flags)
+	o.bindSampling(flags)
+	flags.IntVar(&o.decoding.BatchRows, "batch", d.BatchRows, "decode `n` inputs at a time")
+	o.given = flags.Changed
+}
+
+// bindSearch binds what any search goes by.
+func (o *generateOptions) bindSearch(flags *pflag.FlagSet) {
+	d := o.decoding
 	flags.IntVar(&o.decoding.Beams, "beams", d.Beams, "search with `n` beams")
+	flags.IntVar(&o.decoding.NumReturnSequences, "return", d.NumReturnSequences, "`n` outputs for each input, the best first")
 	flags.IntVar(&o.decoding.MaxNewTokens, "max-new-tokens", d.MaxNewTokens, "cut outputs after `n` tokens")
+	flags.IntVar(&o.decoding.MinNewTokens, "min-new-tokens", d.MinNewTokens, "let no output end before `n` tokens")
 	flags.Float64Var(&o.decoding.LengthPenalty, "length-penalty", d.LengthPenalty, "beams: divide a score by the length to this `power`")
+	flags.StringVar(&o.decoding.EarlyStopping, "early-stopping", d.EarlyStopping, "beams: stop once there are enough outputs: true, false or never")
+	flags.Float64Var(&o.decoding.RepetitionPenalty, "repetition-penalty", d.RepetitionPenalty, "above 1: tokens already written become less likely")
+	flags.IntVar(&o.decoding.NoRepeatNGram, "no-repeat-ngram", d.NoRepeatNGram, "write no sequence of `n` tokens twice; 0 off")
+	flags.StringArrayVar(&o.badWords, "bad-word", nil, "`text` that must not be written (repeatable)")
+	flags.Int32Var(&o.decoding.ForcedFirst, "forced-first", d.ForcedFirst, "`id` of the first token; 0 the model's choice")
+	flags.Int32Var(&o.decoding.ForcedLast, "forced-last", d.ForcedLast, "`id` of the token at --max-new-tokens; 0 the model's choice")
+}
+
+func (o *generateOptions) bindSampling(flags *pflag.FlagSet) {
+	d := o.decoding
 	flags.BoolVar(&o.decoding.Sample, "sample", false, "draw tokens instead of taking the best")
 	flags.Float64Var(&o.decoding.Temperature, "temperature", d.Temperature, "sampling: divide the logits by it")
 	flags.IntVar(&o.decoding.TopK, "top-k", d.TopK, "sampling: only the `k` likeliest tokens; 0 all")
 	flags.Float64Var(&o.decoding.TopP, "top-p", d.TopP, "sampling: only the likeliest tokens that reach this probability")
+	flags.Float64Var(&o.decoding.MinP, "min-p", d.MinP, "sampling: only tokens this `share` as likely as the likeliest; 0 all")
+	flags.Float64Var(&o.decoding.TypicalP, "typical-p", d.TypicalP, "sampling: only the most typical tokens that reach this probability")
 	flags.Uint64Var(&o.decoding.Seed, "seed", 0, "sampling: same seed, same text")
-	flags.IntVar(&o.decoding.BatchRows, "batch", d.BatchRows, "decode `n` inputs at a time")
-	o.given = flags.Changed
 }
 
 func newGenerateCommand(app *App) *cobra.Command {
@@ -79,23 +105,54 @@ func (o *generateOptions) check() error {
 	case o.output != "" && o.input == "":
 		return usageError{errors.New("--output goes with --input")}
 	}
-	if err := o.decoding.Validate(); err != nil {
+	if o.output != "" {
+		if _, err := jobfile.Format(o.output); err != nil {
+			return usageError{err}
+		}
+	}
+	switch o.precision {
+	case "fp32", "bf16", "int8":
+	default:
+		return usageError{fmt.Errorf("--precision is %q; it is fp32, bf16 or int8", o.precision)}
+	}
+	if o.window < 1 || o.maxInput < 2 {
+		return usageError{errors.New("--window must be positive, --max-input-tokens at least 2")}
+	}
+	if _, err := parseShard(o.shard); err != nil {
+		return usageError{err}
+	}
+	if err := o.rows().Validate(); err != nil {
 		return usageError{err}
 	}
 	return nil
 }
 
+func (o *generateOptions) rows() model.Rows {
+	return model.Rows{Prefix: o.prefix, Long: o.long, Overlap: o.overlap}
+}
+
 // settle lays the flags that were given over the model's own settings.
-func (o *generateOptions) settle(m *model.Model) {
+func (o *generateOptions) settle(m *model.Model) error {
 	own := m.Generation
+	given := o.decoding
 	for flag, take := range map[string]func(){
-		"beams":          func() { own.Beams = o.decoding.Beams },
-		"max-new-tokens": func() { own.MaxNewTokens = o.decoding.MaxNewTokens },
-		"length-penalty": func() { own.LengthPenalty = o.decoding.LengthPenalty },
-		"sample":         func() { own.Sample = o.decoding.Sample },
-		"temperature":    func() { own.Temperature = o.decoding.Temperature },
-		"top-k":          func() { own.TopK = o.decoding.TopK },
-		"top-p":          func() { own.TopP = o.decoding.TopP },
+		"beams":              func() { own.Beams = given.Beams },
+		"return":             func() { own.NumReturnSequences = given.NumReturnSequences },
+		"max-new-tokens":     func() { own.MaxNewTokens = given.MaxNewTokens },
+		"min-new-tokens":     func() { own.MinNewTokens = given.MinNewTokens },
+		"length-penalty":     func() { own.LengthPenalty = given.LengthPenalty },
+		"early-stopping":     func() { own.EarlyStopping = given.EarlyStopping },
+		"repetition-penalty": func() { own.RepetitionPenalty = given.RepetitionPenalty },
+		"no-repeat-ngram":    func() { own.NoRepeatNGram = given.NoRepeatNGram },
+		"bad-word":           func() { own.BadWords = m.BadWords(o.badWords) },
+		"forced-first":       func() { own.ForcedFirst = given.ForcedFirst },
+		"forced-last":        func() { own.ForcedLast = given.ForcedLast },
+		"sample":             func() { own.Sample = given.Sample },
+		"temperature":        func() { own.Temperature = given.Temperature },
+		"top-k":              func() { own.TopK = given.TopK },
+		"top-p":              func() { own.TopP = given.TopP },
+		"min-p":              func() { own.MinP = given.MinP },
+		"typical-p":          func() { own.TypicalP = given.TypicalP },
 	} {
 		if o.given(flag) {
 			take()
@@ -106,24 +163,30 @@ func (o *generateOptions) settle(m *model.Model) {
 	if !o.given("prefix") {
 		o.prefix = m.Prefix
 	}
+	if err := own.ValidateFor(m.Config); err != nil { // of the model's settings and the flags together
+		return usageError{err}
+	}
+	return nil
 }
 
 func runGenerate(ctx context.Context, app *App, opts generateOptions) error {
 	if err := opts.check(); err != nil {
 		return err
 	}
-	m, closeModel, err := app.openModel(ctx, opts.model, opts.adapter)
+	m, closeModel, err := app.openModelWith(ctx, opts.model, opts.adapter, model.Options{MaxInput: opts.maxInput, Precision: opts.precision})
 	if err != nil {
 		return err
 	}
 	defer closeModel()
-	opts.settle(m)
+	if err := opts.settle(m); err != nil {
+		return err
+	}
 	if opts.input != "" {
 		err = opts.file(ctx, app, m)
 	} else {
 		err = opts.lines(ctx, app, m)
 	}
-	if m.Truncated > 0 {
+	if m.Truncated > 0 && opts.input == "" {
 		app.Term.Warnf("%d inputs were longer than the model takes and were cut", m.Truncated)
 	}
 	return err
@@ -152,6 +215,10 @@ func (a *App) withAdapter(ctx context.Context, ref, adapter string) (resolvedMod
 // openModel opens a model by reference with what it needs; the caller calls the function it
 // gives when done.
 func (a *App) openModel(ctx context.Context, ref, adapter string) (*model.Model, func(), error) {
+	return a.openModelWith(ctx, ref, adapter, model.Options{})
+}
+
+func (a *App) openModelWith(ctx context.Context, ref, adapter string, o model.Options) (*model.Model, func(), error) {
 	resolved, err := a.withAdapter(ctx, ref, adapter)
 	if err != nil {
 		return nil, nil, err
@@ -160,7 +227,8 @@ func (a *App) openModel(ctx context.Context, ref, adapter string) (*model.Model,
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := model.Open(backend, resolved.Dir, model.Options{Adapter: resolved.Adapter})
+	o.Adapter = resolved.Adapter
+	m, err := model.Open(backend, resolved.Dir, o)
 	if err != nil {
 		backend.Finalize()
 		return nil, nil, fmt.Errorf("opening %s: %w", ref, err)
@@ -174,6 +242,8 @@ type generated struct {
 	Output  string         `json:"output"`
 	Outputs []model.Output `json:"outputs,omitempty"` // all, where more than one was asked for
 	Cut     bool           `json:"cut,omitempty"`
+
+	Settings decode.Options `json:"generation"`
 }
 
 func resultOf(input string, outputs []model.Output) generated {
@@ -187,22 +257,30 @@ func resultOf(input string, outputs []model.Output) generated {
 // lines answers arguments, or the lines of stdin as they come.
 func (o *generateOptions) lines(ctx context.Context, app *App, m *model.Model) error {
 	var all []generated
+	number := uint64(0)
 	err := chunks(o.sources(app.Term.In()), m.Generation.BatchRows, func(texts []string) error {
-		prefixed := make([]string, len(texts))
+		rows := make([]model.Row, len(texts))
 		for i, text := range texts {
-			prefixed[i] = o.prefix + text
+			rows[i] = model.Row{Text: text, Number: number}
+			number++
 		}
-		found, err := m.Generate(ctx, prefixed)
+		found, err := m.GenerateRows(ctx, rows, o.rows())
 		if err != nil {
 			return err
 		}
-		for i, outputs := range found {
-			g := resultOf(texts[i], outputs)
+		for i, result := range found {
+			if result.Err != nil {
+				return usageError{fmt.Errorf("input %d: %w", rows[i].Number+1, result.Err)}
+			}
+			g := resultOf(texts[i], result.Outputs)
 			if app.Settings.JSON {
+				g.Settings = m.Generation
 				all = append(all, g)
 				continue
 			}
-			app.Term.Println(term.Clean(g.Output))
+			for _, output := range result.Outputs {
+				app.Term.Println(term.Clean(output.Text))
+			}
 		}
 		return nil
 	})
@@ -253,90 +331,4 @@ func chunks[T any](stream iter.Seq2[T, error], size int, each func([]T) error) e
 		return nil
 	}
 	return each(chunk)
-}
-
-// windowRows is how many rows of a file are decoded between two writes; within it rows of like
-// length are put together.
-const windowRows = 2048
-
-// file answers the rows of a file, in order, in memory that does not grow with it.
-func (o *generateOptions) file(ctx context.Context, app *App, m *model.Model) error {
-	rows := datasets.Read(o.input, datasets.ReadOptions{
-		Columns: datasets.Columns{Input: o.column}, Need: datasets.Inputs, Raw: true,
-	})
-	done := 0
-	progress := app.Term.Progress("generating", 0, "rows")
-	defer progress.Done()
-	write := func(w io.Writer) error {
-		out := bufio.NewWriter(w)
-		err := chunks(rows, windowRows, func(window []datasets.Example) error {
-			if err := o.window(ctx, m, window, out); err != nil {
-				return err
-			}
-			done += len(window)
-			progress.Set(int64(done))
-			return nil
-		})
-		return errors.Join(err, out.Flush())
-	}
-	if o.output == "" {
-		return write(app.Term.Out())
-	}
-	if _, err := os.Stat(filepath.Dir(o.output)); err != nil {
-		return err
-	}
-	if err := atomicfile.Write(o.output, write); err != nil {
-		return err
-	}
-	return app.show(map[string]any{"output": o.output, "rows": done}, func(t *term.Terminal) {
-		t.Notef("%d rows in %s", done, o.output)
-	})
-}
-
-func (o *generateOptions) window(ctx context.Context, m *model.Model, window []datasets.Example, out io.Writer) error {
-	texts := make([]string, len(window))
-	for i, example := range window {
-		texts[i] = o.prefix + example.Input
-	}
-	found, err := m.Generate(ctx, texts)
-	if err != nil {
-		return err
-	}
-	for i, outputs := range found {
-		line, err := withOutput(window[i].Raw, outputs)
-		if err != nil {
-			return err
-		}
-		if _, err := out.Write(line); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// withOutput adds "output" at the end of a row's JSON object; what the row had stays as it was.
-func withOutput(row []byte, outputs []model.Output) ([]byte, error) {
-	added := map[string]any{"output": outputs[0].Text}
-	if len(outputs) > 1 {
-		added["outputs"] = outputs
-	}
-	extra, err := json.Marshal(added)
-	if err != nil {
-		return nil, err
-	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(row, &fields); err != nil {
-		return nil, err
-	}
-	for key := range added {
-		if _, taken := fields[key]; taken {
-			return nil, usageError{fmt.Errorf("the rows have a column %q already", key)}
-		}
-	}
-	row = []byte(strings.TrimRight(string(row), " \t\r\n"))
-	line := append(row[:len(row)-1:len(row)-1], ',')
-	if len(fields) == 0 {
-		line = line[:len(line)-1]
-	}
-	return append(append(line, extra[1:]...), '\n'), nil
 }

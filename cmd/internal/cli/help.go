@@ -225,6 +225,7 @@ func environmentText() string {
 		[2]string{"T5CTL_CONFIG", "configuration file (default $XDG_CONFIG_HOME/t5ctl/config.yaml)"},
 		[2]string{"T5CTL_PLUGIN_DIR", "where compute plugins are kept (default $XDG_DATA_HOME/t5ctl/plugins)"},
 		[2]string{"PIP_INDEX_URL", "package index that `backend install` asks"},
+		[2]string{"MLFLOW_TRACKING_USERNAME", "user at the server of --mlflow, with MLFLOW_TRACKING_PASSWORD; or MLFLOW_TRACKING_TOKEN"},
 		[2]string{"NO_COLOR", "no color, even on a terminal"},
 		[2]string{"COLUMNS", "width of tables where the terminal does not tell it"},
 		[2]string{"XDG_CONFIG_HOME", "where the configuration is kept (default ~/.config)"},

@@ -118,6 +118,7 @@ func registryRules() []rule {
 		as[*registry.NotKeptError](exitUsage, nil),
 		as(exitCorrupt, saying[*registry.PolicyError]("the policy says whose signatures count; t5ctl registry key list MODEL shows the keys")),
 		as[*sign.KeyError](exitUsage, nil),
+		as[*registry.ForkError](exitConflict, nil),
 		as(exitNetwork, saying[*webhookError]("the channel has moved; do not repeat the command")),
 		as[*oci.PlaceError](exitUsage, nil),
 		as(exitConflict, func(e *oci.BlockedError) string {
@@ -176,7 +177,7 @@ func newRegistryCommand(app *App) *cobra.Command {
 	}
 	cmd.AddCommand(newRegistryInitCommand(app), newRegistryListCommand(app), newRegistryShowCommand(app),
 		newRegistryDiffCommand(app), newRegistryExportCommand(app), newRegistryAuditCommand(app),
-		newRegistryGCCommand(app), newRegistryRepairCommand(app), newRegistryKeyCommand(app))
+		newRegistryGCCommand(app), newRegistryRepairCommand(app), newRegistryKeyCommand(app), newRegistryBundleCommand(app))
 	return cmd
 }
 
@@ -452,15 +453,21 @@ func newRegistryExportCommand(app *App) *cobra.Command {
 
 func newRegistryAuditCommand(app *App) *cobra.Command {
 	var shallow bool
+	var checkpoints []string
 	cmd := &cobra.Command{
 		Use:   "audit [MODEL…]",
 		Short: "Check everything: log, versions, evidence, tags, every stored byte",
 		Long:  "Exit code 6 if anything is damaged or a tag was moved by another tool.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkCheckpoints(cmd.Context(), app, checkpoints); err != nil {
+				return err
+			}
 			return runRegistryAudit(cmd.Context(), app, args, !shallow)
 		},
 	}
 	cmd.Flags().BoolVar(&shallow, "shallow", false, "leave out blobs that no version names")
+	cmd.Flags().StringArrayVar(&checkpoints, "checkpoint", nil, "`file` of registry audit export that the log must go on from (repeatable)")
+	cmd.AddCommand(newAuditExportCommand(app))
 	return cmd
 }
 

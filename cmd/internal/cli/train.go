@@ -24,17 +24,33 @@ import (
 
 // trainOptions is what the command line of train and finetune says, not yet checked.
 type trainOptions struct {
-	recipe string
-	sets   []string
-	output string
-	resume bool
-	base   bool // a base model is needed: finetune
+	recipe      string
+	sets        []string
+	output      string
+	resume      bool
+	tensorboard bool
+	mlflow      string
+	base        bool // a base model is needed: finetune
 }
 
 func (o *trainOptions) bind(flags *pflag.FlagSet) {
 	bindSet(flags, &o.sets)
 	flags.StringVarP(&o.output, "output", "o", "", "run `folder` (default runs/<name>-<n>)")
 	flags.BoolVar(&o.resume, "resume", false, "go on with the run in --output from its last whole checkpoint")
+	flags.BoolVar(&o.tensorboard, "tensorboard", false, "write event files for TensorBoard into the run folder (tracking.tensorboard)")
+	flags.StringVar(&o.mlflow, "mlflow", "", "tell the MLflow tracking server at `uri` of the run (tracking.mlflow.uri)")
+}
+
+// overrides are the values that the flags lay over the recipe, --set last.
+func (o *trainOptions) overrides() []string {
+	var sets []string
+	if o.tensorboard {
+		sets = append(sets, "tracking.tensorboard=true")
+	}
+	if o.mlflow != "" {
+		sets = append(sets, "tracking.mlflow.uri="+o.mlflow)
+	}
+	return append(sets, o.sets...)
 }
 
 func newTrainCommand(app *App) *cobra.Command {
@@ -124,6 +140,7 @@ func runTrain(ctx context.Context, app *App, opts trainOptions) (err error) {
 		return err
 	}
 	result, err := t.run(ctx)
+	t.trackers.close(err)
 	if err != nil {
 		return errors.Join(err, t.failed(err))
 	}
@@ -151,7 +168,7 @@ func (a *App) openBackend() (*device.Backend, error) {
 
 // load reads what the run is made of, cheap things first, so that a mistake is told at once.
 func (t *training) load(ctx context.Context) (err error) {
-	if t.recipe, err = t.app.loadRecipe(t.opts.recipe, t.opts.sets); err != nil {
+	if t.recipe, err = t.app.loadRecipe(t.opts.recipe, t.opts.overrides()); err != nil {
 		return err
 	}
 	if err := t.recipe.CheckFiles(); err != nil {

@@ -43,7 +43,9 @@ type training struct {
 	splits    []*datasets.Data
 	lineage   datasets.Manifest
 	closers   []io.Closer
+	resolved  []byte // the recipe with all that was laid over it
 	events    *os.File
+	trackers  *trackers // nil before the first step
 	view      *term.Training
 	started   time.Time
 }
@@ -142,15 +144,15 @@ func (t *training) begin(job trainer.Job) error {
 	if have := t.record.Fingerprint; have != "" && have != job.Fingerprint {
 		return &trainer.OtherRunError{Dir: string(t.dir), Have: have, Want: job.Fingerprint}
 	}
-	resolved, err := t.recipe.YAML()
-	if err != nil {
+	var err error
+	if t.resolved, err = t.recipe.YAML(); err != nil {
 		return err
 	}
 	if err := t.lineage.Write(t.dir.Path(runfolder.DataFile)); err != nil {
 		return err
 	}
 	for name, data := range map[string][]byte{
-		runfolder.RecipeFile: t.recipe.Text, runfolder.SettledFile: resolved,
+		runfolder.RecipeFile: t.recipe.Text, runfolder.SettledFile: t.resolved,
 	} {
 		if err := t.dir.WriteFile(name, data); err != nil {
 			return err
@@ -193,9 +195,14 @@ func (t *training) sink(e trainer.Event) {
 	t.view.Sink(e)
 	if started, ok := e.(trainer.Started); ok {
 		t.record.Parameters, t.record.Learning = started.Parameters, started.Learning
+		t.track(started.Step, t.resolved)
+	}
+	now := time.Now()
+	if t.trackers != nil {
+		t.trackers.sink(e, now)
 	}
 	line := term.TrainingEvent(e)
-	line["time"] = time.Now().UTC().Format(time.RFC3339)
+	line["time"] = now.UTC().Format("2006-01-02T15:04:05.000Z07:00")
 	data, err := json.Marshal(line)
 	if err == nil {
 		_, err = t.events.Write(append(data, '\n'))

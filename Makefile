@@ -10,6 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 GOLANGCI_VERSION   := v2.15.0
 DEADCODE_VERSION   := v0.50.0
 GORELEASER_VERSION := v2.16.0
+COSIGN_VERSION     := v3.1.3
 
 TOOLS      := $(CURDIR)/build/tools
 GOLANGCI   := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
@@ -135,6 +136,29 @@ $(GORELEASER):
 
 $(TOOLS)/t5ctl-sbom: $(wildcard tools/sbom/*.go) tools/go.mod
 	go -C tools build -o $@ ./sbom
+
+.PHONY: interop-tools
+interop-tools: $(TOOLS)/distribution $(TOOLS)/oras $(TOOLS)/crane $(TOOLS)/cosign ## build the programs of others that `make interop` and `make test-faults` use
+
+$(TOOLS)/distribution: tools/interop/go.mod
+	go -C tools/interop build -o $@ github.com/distribution/distribution/v3/cmd/registry
+
+$(TOOLS)/oras: tools/interop/go.mod
+	go -C tools/interop build -o $@ oras.land/oras/cmd/oras
+
+$(TOOLS)/crane: tools/interop/go.mod
+	go -C tools/interop build -o $@ github.com/google/go-containerregistry/cmd/crane
+
+$(TOOLS)/cosign:
+	GOBIN=$(@D) go install github.com/sigstore/cosign/v3/cmd/cosign@$(COSIGN_VERSION)
+
+.PHONY: interop
+interop: build interop-tools ## check what is pushed and signed with cosign, model_signing, oras, crane and huggingface_hub
+	scripts/interop.sh
+
+.PHONY: test-faults
+test-faults: $(TOOLS)/distribution ## the long fault tests of the registry, against real servers; writes docs/faults.md
+	scripts/faults.sh docs/faults.md
 
 .PHONY: clean
 clean: ## remove what was built, the tools too

@@ -126,6 +126,7 @@ func (k *PrivateKey) Bundle(name, digest, predicateType string, predicate any) (
 	if err != nil {
 		return nil, err
 	}
+	envelope.Signatures[0].KeyID = "" // cosign compares it with an identity of its own making
 	b := bundle{MediaType: BundleType, Envelope: envelope}
 	b.Material.PublicKey.Hint = k.ID
 	return json.Marshal(b)

@@ -170,3 +170,35 @@ func TestScorePairs(t *testing.T) {
 		}
 	}
 }
+
+// Padding and the batch do not change an embedding.
+func TestEmbed(t *testing.T) {
+	b := devicetest.Go(t)
+	m, err := model.Open(b, folder(t, nil, "F32"), model.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	long := "a much longer text that goes into another bucket of lengths"
+	all, err := m.Embed(context.Background(), []string{long, "ab", "abc"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, text := range []string{long, "ab", "abc"} {
+		alone, err := m.Embed(context.Background(), []string{text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k, v := range alone[0] {
+			if math.Abs(float64(v-all[i][k])) > 1e-4 {
+				t.Fatalf("%q: %v alone, %v in a batch", text, v, all[i][k])
+			}
+		}
+		if len(alone[0]) != m.Config.DModel {
+			t.Errorf("%d figures; want %d", len(alone[0]), m.Config.DModel)
+		}
+	}
+	if all[1][0] == all[2][0] {
+		t.Error("different texts have one embedding")
+	}
+}

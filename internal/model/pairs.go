@@ -29,3 +29,12 @@ func (m *Model) Continuer() Continuer { return Continuer{m, m.engine.Continuer()
 func (c Continuer) Continue(ctx context.Context, source string, beginnings [][]int32) ([][]float32, error) {
 	return c.Next(ctx, c.model.encode(source), beginnings)
 }
+
+// Embed gives the mean encoder state of each source, d_model figures each.
+func (m *Model) Embed(ctx context.Context, sources []string) ([][]float32, error) {
+	inputs := make([][]int32, len(sources))
+	for i, s := range sources {
+		inputs[i] = m.encode(s)
+	}
+	return m.engine.Embed(ctx, inputs)
+}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/t5ctl/t5ctl/datasets"
 	"github.com/t5ctl/t5ctl/datasets/audit"
+	"github.com/t5ctl/t5ctl/eval/drift"
 )
 
 func newDataCommand(app *App) *cobra.Command {
@@ -15,7 +16,7 @@ func newDataCommand(app *App) *cobra.Command {
 		Long: "Data is JSON lines, CSV, TSV or Parquet, each also as .gz or .zst. Columns are found by\n" +
 			"their names, input and target unless a recipe or a flag names others.",
 	}
-	cmd.AddCommand(newDataInspectCommand(app), newDataAuditCommand(app), newDataScanCommand(app), newDataRedactCommand(app), newDataSplitCommand(app))
+	cmd.AddCommand(newDataInspectCommand(app), newDataAuditCommand(app), newDataScanCommand(app), newDataRedactCommand(app), newDataSplitCommand(app), newDataDriftCommand(app))
 	return cmd
 }
 
@@ -27,6 +28,9 @@ func dataRules() []rule {
 		as[*datasets.EmptyError](exitUsage, nil),
 		as(exitGate, saying[*auditError]("--sarif or --output keep where; --max name=number allows more")),
 		as[*audit.LimitError](exitUsage, nil),
+		as(exitGate, saying[*driftError]("look at the inputs; where they are to stay so, train on them and keep a new baseline")),
+		as(exitCorrupt, saying[*drift.BaselineError]("keep a new one with --reference and --save-baseline")),
+		as[*drift.SizeError](exitUsage, nil),
 		as(exitGate, saying[*piiError]("t5ctl data redact replaces them")),
 		as[*datasets.FormatError](exitUsage, nil),
 		as[*datasets.FieldError](exitUsage, nil),

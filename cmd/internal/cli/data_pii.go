@@ -133,11 +133,15 @@ func (r *piiReport) finish(path string) error {
 	if path == "" {
 		return nil
 	}
-	return atomicfile.Write(path, func(w io.Writer) error {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		return enc.Encode(r)
-	})
+	return atomicfile.Write(path, func(w io.Writer) error { return encodeIndented(w, r) })
+}
+
+// encodeIndented writes JSON for people to read as well.
+func encodeIndented(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
 }
 
 func (r *piiReport) show(t *term.Terminal) {

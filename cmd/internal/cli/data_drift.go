@@ -1,0 +1,295 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/t5ctl/t5ctl/cmd/internal/term"
+	"github.com/t5ctl/t5ctl/datasets"
+	"github.com/t5ctl/t5ctl/eval/drift"
+	"github.com/t5ctl/t5ctl/internal/atomicfile"
+	"github.com/t5ctl/t5ctl/internal/model"
+)
+
+// dataDriftOptions is what the command line of data drift says, not yet checked.
+type dataDriftOptions struct {
+	files          []string
+	model, adapter string
+	reference      []string
+	baseline, save string
+	season, date   string
+	column         string
+	limit          int
+	output, prom   string
+	force          bool
+	drift.Options
+}
+
+func (o *dataDriftOptions) bind(flags *pflag.FlagSet) {
+	d := drift.Options{}.WithDefaults()
+	flags.StringVarP(&o.model, "model", "m", "", "`model` whose encoder looks at the inputs: a folder, a run, name@vN or name@channel")
+	flags.StringVar(&o.adapter, "adapter", "", "`adapter` on top of it: a PEFT folder or a run")
+	flags.StringArrayVar(&o.reference, "reference", nil, "`file` of inputs that the model was made for (repeatable)")
+	flags.StringVar(&o.baseline, "baseline", "", "`file` that --save-baseline wrote, or a folder of such files, from which the season of the day is taken")
+	flags.StringVar(&o.save, "save-baseline", "", "`file` to keep the reference in; it holds no texts")
+	flags.StringVar(&o.season, "season", "", "days for which the baseline is kept, as `MM-DD:MM-DD` (default: the whole year)")
+	flags.StringVar(&o.date, "date", "", "`YYYY-MM-DD` of the inputs, for the choice of the baseline (default: today)")
+	flags.StringVar(&o.column, "input-column", "input", "`name` of the column with the inputs")
+	flags.IntVar(&o.limit, "limit", 500, "compare a sample of `n` rows, and twice as many of the reference")
+	flags.IntVar(&o.Permutations, "permutations", d.Permutations, "`number` of random divisions behind the p-value, at least 500")
+	flags.Float64Var(&o.Alpha, "alpha", d.Alpha, "`p-value` below which a distance counts")
+	flags.Uint64Var(&o.Seed, "seed", 0, "`seed` of samples and divisions")
+	flags.StringVarP(&o.output, "output", "o", "", "`file` for the report as JSON")
+	flags.StringVar(&o.prom, "prometheus", "", "`file` for the figures as Prometheus text")
+	flags.BoolVar(&o.force, "force", false, "replace the baseline that --save-baseline names")
+}
+
+func newDataDriftCommand(app *App) *cobra.Command {
+	var opts dataDriftOptions
+	cmd := &cobra.Command{
+		Use:   "drift [file …] --model <model>",
+		Short: "Test whether inputs still look like those of a reference",
+		Long: "Compare inputs with a reference by the model's own encodings (maximum mean discrepancy with\n" +
+			"a permutation test, Fréchet distance, nearest neighbours) and by lengths and unknown\n" +
+			"tokens. Thresholds are how far random halves of the reference lie from each other. A\n" +
+			"baseline is for one encoder: another is refused. Exit code 3 where inputs have drifted.",
+		Example: "  t5ctl data drift --model name@production --reference train.jsonl --save-baseline drift.json\n" +
+			"  t5ctl data drift today.jsonl --model name@production --baseline drift.json --prometheus drift.prom",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.files = args
+			return runDataDrift(cmd.Context(), app, opts)
+		},
+	}
+	opts.bind(cmd.Flags())
+	return cmd
+}
+
+// driftError says that inputs have drifted.
+type driftError struct{ results []drift.Result }
+
+func (e *driftError) Error() string {
+	var parts []string
+	for _, r := range e.results {
+		parts = append(parts, fmt.Sprintf("%s %.4g is beyond %.4g", r.Name, r.Value, r.Fail))
+	}
+	return "inputs have drifted: " + strings.Join(parts, ", ")
+}
+
+func (o *dataDriftOptions) check() (season *drift.Season, day time.Time, err error) {
+	if err := missing(map[string]bool{"model": o.model != ""}, "model"); err != nil {
+		return nil, day, err
+	}
+	switch {
+	case (o.baseline != "") == (len(o.reference) > 0):
+		return nil, day, usageError{errors.New("give --reference or --baseline, one of them")}
+	case len(o.files) == 0 && o.save == "":
+		return nil, day, usageError{errors.New("there is nothing to compare: give files, or --save-baseline")}
+	case o.save != "" && o.baseline != "":
+		return nil, day, usageError{errors.New("--save-baseline keeps a --reference; there is a baseline already")}
+	case o.limit < 20 || o.limit > 5000:
+		return nil, day, usageErrorf("--limit %d is not between 20 and 5000", o.limit)
+	case o.Permutations < 500:
+		return nil, day, usageErrorf("--permutations %d: fewer than 500 cannot show a small p-value", o.Permutations)
+	case !(o.Alpha > 0 && o.Alpha < 1):
+		return nil, day, usageErrorf("--alpha %g is not between 0 and 1", o.Alpha)
+	}
+	day = time.Now()
+	if o.date != "" {
+		if day, err = time.Parse(time.DateOnly, o.date); err != nil {
+			return nil, day, usageErrorf("--date %q is not YYYY-MM-DD", o.date)
+		}
+	}
+	if o.season != "" {
+		if season, err = drift.ParseSeason(o.season); err != nil {
+			return nil, day, usageError{err}
+		}
+	}
+	if _, err := os.Stat(o.save); o.save != "" && err == nil && !o.force {
+		return nil, day, fmt.Errorf("%s: %w", o.save, fs.ErrExist)
+	}
+	return season, day, nil
+}
+
+func runDataDrift(ctx context.Context, app *App, opts dataDriftOptions) error {
+	season, day, err := opts.check()
+	if err != nil {
+		return err
+	}
+	resolved, err := app.withAdapter(ctx, opts.model, opts.adapter)
+	if err != nil {
+		return err
+	}
+	name := opts.model
+	if resolved.Name != "" {
+		name = resolved.Name
+	}
+	var reference drift.Sample
+	var baseline string
+	if opts.baseline != "" { // before the model is opened, which takes longer
+		if baseline, reference, err = loadBaseline(opts.baseline, resolved.Tree, day); err != nil {
+			return err
+		}
+	}
+	m, closeModel, err := app.openModel(ctx, opts.model, opts.adapter)
+	if err != nil {
+		return err
+	}
+	defer closeModel()
+	if opts.baseline == "" {
+		print := datasets.NewFingerprinter()
+		if reference, err = opts.embed(ctx, app, m, opts.reference, 2*opts.limit, print); err != nil {
+			return err
+		}
+		if opts.save != "" {
+			b := reference.Keep()
+			b.Model, b.Encoder, b.Data, b.Made, b.Season = name, resolved.Tree, print.Sum(), time.Now().UTC().Truncate(time.Second), season
+			if err := atomicfile.Write(opts.save, b.Encode); err != nil {
+				return err
+			}
+			app.Term.Notef("baseline: %s, %d rows", opts.save, reference.Size())
+		}
+	}
+	if len(opts.files) == 0 {
+		return app.show(map[string]any{"baseline": opts.save, "rows": reference.Size()}, func(*term.Terminal) {})
+	}
+	current, err := opts.embed(ctx, app, m, opts.files, opts.limit, datasets.NewFingerprinter())
+	if err != nil {
+		return err
+	}
+	report, err := drift.Compare(reference, current, opts.Options)
+	if err != nil {
+		return err
+	}
+	report.Model, report.Encoder, report.Baseline = name, resolved.Tree, baseline
+	return opts.finish(app, report)
+}
+
+// finish writes, shows and judges.
+func (o *dataDriftOptions) finish(app *App, report drift.Report) error {
+	if o.prom != "" {
+		if err := atomicfile.Write(o.prom, report.WritePrometheus); err != nil {
+			return err
+		}
+	}
+	if o.output != "" {
+		if err := atomicfile.Write(o.output, func(w io.Writer) error { return encodeIndented(w, report) }); err != nil {
+			return err
+		}
+	}
+	err := app.show(report, func(t *term.Terminal) {
+		tab := term.Table{Header: []string{"figure", "value", "95 % below", "99 % below", "p", ""}, Right: []int{1, 2, 3, 4}}
+		for _, r := range report.Results {
+			p := ""
+			if r.P != nil {
+				p = fmt.Sprintf("%.3g", *r.P)
+			}
+			tab.Add(r.Name, fmt.Sprintf("%.4g", r.Value), fmt.Sprintf("%.4g", r.Warn), fmt.Sprintf("%.4g", r.Fail), p, r.State)
+		}
+		t.Table(tab)
+		t.Printf("%d rows against %d of the reference\n", report.Current, report.Reference)
+	})
+	if err != nil || !report.Drifted {
+		return err
+	}
+	failed := &driftError{}
+	for _, r := range report.Results {
+		if r.Judged && r.State == drift.Fail {
+			failed.results = append(failed.results, r)
+		}
+	}
+	return failed
+}
+
+// loadBaseline reads a baseline; from a folder, the one whose season holds the day, else the one of the whole
+// year.
+func loadBaseline(path, encoder string, day time.Time) (string, drift.Sample, error) {
+	files := []string{path}
+	if info, err := os.Stat(path); err != nil {
+		return "", drift.Sample{}, err
+	} else if info.IsDir() {
+		if files, err = filepath.Glob(filepath.Join(globEscape(path), "*.json")); err != nil {
+			return "", drift.Sample{}, err
+		}
+	}
+	var chosen string
+	var sample drift.Sample
+	seasonal := false
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return "", sample, err
+		}
+		b, s, err := drift.ParseBaseline(file, data)
+		if err != nil {
+			return "", sample, err
+		}
+		if len(files) > 1 && (b.Season != nil && !b.Season.Holds(day) || b.Season == nil && seasonal) {
+			continue
+		}
+		if b.Encoder != encoder {
+			return "", sample, &drift.BaselineError{Path: file, Reason: fmt.Sprintf("is for the encoder %.19s of %s, not %.19s: figures of two encoders cannot be compared", b.Encoder, b.Model, encoder)}
+		}
+		chosen, sample, seasonal = file, s, b.Season != nil
+	}
+	if chosen == "" {
+		return "", sample, &drift.BaselineError{Path: path, Reason: "holds no baseline for " + day.Format(time.DateOnly)}
+	}
+	return chosen, sample, nil
+}
+
+// embed reads a sample of inputs and encodes them.
+func (o *dataDriftOptions) embed(ctx context.Context, app *App, m *model.Model, paths []string, limit int, print *datasets.Fingerprinter) (drift.Sample, error) {
+	s := drift.Sample{Scalars: map[string][]float64{}}
+	files, err := datasets.Paths(paths).Files()
+	if err != nil {
+		return s, err
+	}
+	var texts []string
+	rows := datasets.ReadFiles(files, datasets.ReadOptions{Columns: datasets.Columns{Input: o.column}, Need: datasets.Inputs})
+	for e, err := range datasets.Sample(rows, limit, sampleSeed+o.Seed) {
+		if err != nil {
+			return s, err
+		}
+		print.Add(e)
+		texts = append(texts, m.Prefix+e.Input)
+		ids := m.Tokenizer.Sequence(e.Input)
+		unknown := 0
+		for _, id := range ids {
+			if id == m.Tokenizer.UnkID() {
+				unknown++
+			}
+		}
+		for name, v := range map[string]float64{"characters": float64(utf8.RuneCountInString(e.Input)), "tokens": float64(len(ids)), "unknown_share": float64(unknown) / float64(len(ids))} {
+			s.Scalars[name] = append(s.Scalars[name], v)
+		}
+	}
+	progress := app.Term.Progress("encoding", int64(len(texts)), "rows")
+	defer progress.Done()
+	for len(s.Embeddings) < len(texts) {
+		chunk := texts[len(s.Embeddings):min(len(s.Embeddings)+256, len(texts))]
+		found, err := m.Embed(ctx, chunk)
+		if err != nil {
+			return s, err
+		}
+		for _, row := range found {
+			wide := make([]float64, len(row))
+			for k, v := range row {
+				wide[k] = float64(v)
+			}
+			s.Embeddings = append(s.Embeddings, wide)
+		}
+		progress.Set(int64(len(s.Embeddings)))
+	}
+	return s, nil
+}

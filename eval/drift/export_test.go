@@ -1,0 +1,7 @@
+package drift
+
+// Marsaglia and PelzGood are two ways to one distribution.
+var (
+	Marsaglia = marsaglia
+	PelzGood  = pelzGood
+)

@@ -74,11 +74,11 @@ func Compare(ctx context.Context, a, b Evidence, o CompareOptions) (Comparison, 
 	if x, y := a.Report.Data.Fingerprint, b.Report.Data.Fingerprint; x == "" || x != y {
 		return Comparison{}, &MismatchError{"data", orNone(x), orNone(y)}
 	}
-	rowsA, err := a.rows()
+	rowsA, err := a.Rows()
 	if err != nil {
 		return Comparison{}, err
 	}
-	rowsB, err := b.rows()
+	rowsB, err := b.Rows()
 	if err != nil {
 		return Comparison{}, err
 	}

@@ -131,8 +131,8 @@ func ReadEvidence(path string) (Evidence, error) {
 	return Evidence{path, digestBytes(data), r}, err
 }
 
-// rows reads the rows file that the report names.
-func (e Evidence) rows() (*Rows, error) {
+// Rows reads the rows file that the report names.
+func (e Evidence) Rows() (*Rows, error) {
 	if e.Report.Rows == nil || e.Report.Rows.Path == "" {
 		return nil, fmt.Errorf("report %s names no rows file", e.Path)
 	}
@@ -450,11 +450,11 @@ func orNone(s string) string {
 // pairedP is the p-value of a paired bootstrap between two reports on the same rows, the very one that
 // sacreBLEU gives; for identical statistics it is 1.
 func pairedP(candidate, baseline Evidence, slice, name, baseName string) (float64, error) {
-	a, err := candidate.rows()
+	a, err := candidate.Rows()
 	if err != nil {
 		return 0, err
 	}
-	b, err := baseline.rows()
+	b, err := baseline.Rows()
 	if err != nil {
 		return 0, err
 	}

@@ -78,6 +78,23 @@ func (r GateResult) Markdown() string {
 	return b.String()
 }
 
+// Annotations are the checks that did not pass as commands for GitHub's runner, one a line, which it
+// shows beside the change.
+func (r GateResult) Annotations() string {
+	data := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
+	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
+	var b strings.Builder
+	for _, c := range r.Checks {
+		level := map[Outcome]string{Fail: "error", Inconclusive: "error", Skipped: "notice"}[c.Verdict]
+		if level == "" {
+			continue
+		}
+		cells := c.Cells()
+		fmt.Fprintf(&b, "::%s title=%s::%s\n", level, property.Replace("gate "+cells[0]+" "+c.Bound), data.Replace(string(c.Verdict)+": "+c.Reason))
+	}
+	return b.String()
+}
+
 // CheckColumns are the headings of Cells.
 func CheckColumns() []string {
 	return []string{"metric", "value", "interval", "bound", "verdict", "why"}

@@ -226,6 +226,10 @@ func TestRender(t *testing.T) {
 	if err != nil || !strings.Contains(string(x), `failures="1"`) || !strings.Contains(string(x), `skipped="1"`) {
 		t.Errorf("%s, %v", x, err)
 	}
+	if a := r.Annotations(); a != "::error title=gate a|b min 1::fail: the report has no such metric\n"+
+		"::notice title=gate c min 1::skipped: the report has no such metric, and it is not required\n" {
+		t.Errorf("%s", a)
+	}
 	if m := r.Markdown(); !strings.Contains(m, `a\|b`) || !strings.Contains(m, "did not pass") {
 		t.Errorf("%s", m)
 	}

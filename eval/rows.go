@@ -218,6 +218,18 @@ func (r *Rows) of(task, name string) (*Metric, []string, [][]float64, bool) {
 	return nil, nil, nil, false
 }
 
+// Scores are the ids and the own scores of the rows of a task; false where the metric gives rows none.
+func (r *Rows) Scores(task, name string) (ids []string, scores []float64, ok bool) {
+	m, ids, stats, found := r.of(task, name)
+	if !found || m.score == nil {
+		return nil, nil, false
+	}
+	for _, row := range stats {
+		scores = append(scores, m.score(row, 1))
+	}
+	return ids, scores, true
+}
+
 // splitSlice parts what a report calls a slice into task and slice.
 func (r *Rows) splitSlice(name string) (task, slice string) {
 	if task, slice, ok := strings.Cut(name, "/"); ok {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
 	"github.com/t5ctl/t5ctl/internal/digest"
+	"github.com/t5ctl/t5ctl/recipes"
 	"github.com/t5ctl/t5ctl/registry"
 )
 
@@ -24,6 +26,7 @@ type evalGateOptions struct {
 	gates, baseline string
 	output          string
 	junit, markdown string
+	schema          bool
 }
 
 func (o *evalGateOptions) bind(flags *pflag.FlagSet) {
@@ -32,6 +35,7 @@ func (o *evalGateOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.baseline, "baseline", "", "`report` to compare with, or a version (name@vN, name@channel) that has one")
 	flags.StringVar(&o.output, "output", "", "write the result as JSON to this `file`, to push with the model")
 	flags.StringVar(&o.junit, "junit", "", "write JUnit XML to this `file`")
+	flags.BoolVar(&o.schema, "schema", false, "write the JSON schema of a gates file, and do nothing else")
 	flags.StringVar(&o.markdown, "markdown", "", "write a Markdown table to this `file`")
 }
 
@@ -114,7 +118,8 @@ func newEvalGateCommand(app *App) *cobra.Command {
 		Use:   "gate --report FILE --gates FILE",
 		Short: "Pass, or exit with code 3 and say what failed by how much",
 		Long: "A metric that is missing, undefined, or measured on other data or otherwise than the\n" +
-			"baseline's does not pass. Where GITHUB_STEP_SUMMARY is set, the table is appended to it.",
+			"baseline's does not pass. Where GITHUB_STEP_SUMMARY is set, the table is appended to it; where\n" +
+			"GITHUB_ACTIONS is true, what failed is said in annotations.",
 		Example: "  t5ctl eval gate --report runs/g2p-1/reports/test --gates gates.yaml --baseline base/report.json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -126,6 +131,9 @@ func newEvalGateCommand(app *App) *cobra.Command {
 }
 
 func runEvalGate(ctx context.Context, app *App, opts evalGateOptions) error {
+	if opts.schema {
+		return showSchema(app, recipes.GatesSchema)
+	}
 	req, err := opts.request(ctx, app)
 	if err != nil {
 		return err
@@ -137,7 +145,19 @@ func runEvalGate(ctx context.Context, app *App, opts evalGateOptions) error {
 	if err := app.show(result, func(t *term.Terminal) { showGates(t, result) }); err != nil {
 		return err
 	}
+	if os.Getenv("GITHUB_ACTIONS") == "true" {
+		_, _ = io.WriteString(app.Term.Err(), result.Annotations()) // the exit code says it too
+	}
 	return result.Err()
+}
+
+// showSchema writes a JSON schema to the results.
+func showSchema(app *App, of func() ([]byte, error)) error {
+	text, err := of()
+	if err != nil {
+		return err
+	}
+	return app.show(json.RawMessage(text), func(t *term.Terminal) { t.Printf("%s\n", text) })
 }
 
 func showGates(t *term.Terminal, result eval.GateResult) {

@@ -31,7 +31,7 @@ import (
 type evalRunOptions struct {
 	suite, model, adapter, output, name string
 	limit                               int
-	force, allowExec                    bool
+	force, allowExec, schema            bool
 }
 
 func (o *evalRunOptions) bind(flags *pflag.FlagSet) {
@@ -41,6 +41,7 @@ func (o *evalRunOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.name, "name", "", "`name` of the report (default: that of the suite)")
 	flags.IntVar(&o.limit, "limit", 0, "score a sample of `n` rows of each task, always the same; 0 is what the suite says")
 	flags.BoolVar(&o.force, "force", false, "replace a report of the same name, and do not go on with a run that was interrupted")
+	flags.BoolVar(&o.schema, "schema", false, "write the JSON schema of a suite file, and do nothing else")
 	flags.BoolVar(&o.allowExec, "allow-exec", false, "let metrics of the suite run programs (exec:…)")
 }
 
@@ -54,8 +55,14 @@ func newEvalRunCommand(app *App) *cobra.Command {
 			"where it was interrupted.",
 		Example: "  t5ctl eval run suite.yaml --model summarizer@v7 --output reports\n" +
 			"  t5ctl eval run recipe.yaml --model runs/g2p-1 --output runs/g2p-1/reports",
-		Args: cobra.ExactArgs(1),
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if opts.schema {
+				return showSchema(app, recipes.SuiteSchema)
+			}
+			if len(args) == 0 {
+				return usageErrorf("SUITE is missing")
+			}
 			opts.suite = args[0]
 			return runEvalRun(cmd.Context(), app, opts)
 		},

@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/t5ctl/t5ctl/cmd/internal/term"
+	"github.com/t5ctl/t5ctl/eval"
+	"github.com/t5ctl/t5ctl/eval/page"
+	"github.com/t5ctl/t5ctl/internal/atomicfile"
+)
+
+// evalReportOptions is what the command line of eval report says, not yet checked.
+type evalReportOptions struct {
+	report, baseline, output string
+	worst                    int
+}
+
+func newEvalReportCommand(app *App) *cobra.Command {
+	var opts evalReportOptions
+	cmd := &cobra.Command{
+		Use:   "report REPORT --output FILE",
+		Short: "Show an evaluation as one HTML file, as Markdown or JSON",
+		Long: "The HTML file needs nothing else: metrics with intervals, slices, distributions, and the worst\n" +
+			"rows with what they lack, where NAME.rows.jsonl and NAME.predictions.jsonl lie beside the report.",
+		Example: "  t5ctl eval report runs/g2p-1/reports/test.json --baseline base/test.json --output test.html",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.report = args[0]
+			return runEvalReport(cmd.Context(), app, opts)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&opts.output, "output", "o", "", "`file` to write: .html, .md or .json")
+	flags.StringVar(&opts.baseline, "baseline", "", "`report` to show beside it")
+	flags.IntVar(&opts.worst, "worst", 20, "show the `n` worst rows")
+	return cmd
+}
+
+func (o *evalReportOptions) request() error {
+	if err := missing(map[string]bool{"output": o.output != ""}, "output"); err != nil {
+		return err
+	}
+	if !slices.Contains([]string{".html", ".md", ".json"}, filepath.Ext(o.output)) {
+		return usageErrorf("--output %s must end in .html, .md or .json", o.output)
+	}
+	if o.worst < 0 {
+		return usageErrorf("--worst %d is negative", o.worst)
+	}
+	return nil
+}
+
+func runEvalReport(ctx context.Context, app *App, opts evalReportOptions) error {
+	if err := opts.request(); err != nil {
+		return err
+	}
+	facts, err := opts.gather(ctx)
+	if err != nil {
+		return err
+	}
+	err = atomicfile.Write(opts.output, func(w io.Writer) error {
+		switch filepath.Ext(opts.output) {
+		case ".html":
+			return page.HTML(w, facts)
+		case ".md":
+			_, err := io.WriteString(w, page.Markdown(facts))
+			return err
+		}
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(facts)
+	})
+	if err != nil {
+		return err
+	}
+	return app.show(map[string]any{"output": opts.output}, func(t *term.Terminal) { t.Println(opts.output) })
+}
+
+func (o *evalReportOptions) gather(ctx context.Context) (page.Facts, error) {
+	e, err := oneReport(o.report)
+	if err != nil {
+		return page.Facts{}, err
+	}
+	show := page.Options{Worst: o.worst}
+	if o.baseline != "" {
+		before, err := oneReport(o.baseline)
+		if err != nil {
+			return page.Facts{}, err
+		}
+		show.Baseline = &before
+		if before.Report.Rows != nil && e.Report.Rows != nil {
+			c, err := eval.Compare(ctx, before, e, eval.CompareOptions{Trials: 1})
+			if err != nil {
+				return page.Facts{}, err
+			}
+			show.Comparison = &c
+		}
+	}
+	path := strings.TrimSuffix(e.Path, filepath.Ext(e.Path)) + ".predictions.jsonl"
+	for a, err := range eval.OpenAnswers(path, nil) {
+		if errors.Is(err, fs.ErrNotExist) {
+			break // a scored file keeps none
+		}
+		if err != nil {
+			return page.Facts{}, err
+		}
+		show.Predictions = append(show.Predictions, a)
+	}
+	return page.Gather(e, show)
+}

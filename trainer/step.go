@@ -2,6 +2,8 @@ package trainer
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -66,13 +68,14 @@ func (r *run) oneStep(feed *feed) error {
 	var grads []*tensors.Tensor
 	var total [sums]float64
 	var rows []string
+	var batches []seq2seq.Batch
 	for micro := range r.Options.Accumulate {
 		batch, err := feed.take()
 		if err != nil {
 			finalize(grads)
 			return err
 		}
-		rows = append(rows, batch.IDs...)
+		rows, batches = append(rows, batch.IDs...), append(batches, batch)
 		g, s, err := r.gradients(batch, micro)
 		if err != nil {
 			finalize(grads)
@@ -91,15 +94,31 @@ func (r *run) oneStep(feed *feed) error {
 		return err
 	}
 	if !isFinite(total[sumLoss]) || !isFinite(norm) {
-		if err := r.settle(); err != nil {
-			return err
-		}
-		return &NonFiniteError{Step: r.step + 1, Rows: rows, Checkpoint: r.last}
+		return r.nonFinite(rows, batches)
 	}
 	r.step++
 	r.position = feed.next
 	r.meter.step(total, norm)
 	return nil
+}
+
+// nonFinite is the error of a step whose loss or gradient is not finite; where it is asked for, it
+// names the first thing that was not.
+func (r *run) nonFinite(rows []string, batches []seq2seq.Batch) error {
+	if err := r.settle(); err != nil {
+		return err
+	}
+	e := &NonFiniteError{Step: r.step + 1, Rows: rows, Checkpoint: r.last}
+	for micro, batch := range batches {
+		if !r.TraceNaN || e.First != "" {
+			break
+		}
+		var err error
+		if e.First, err = r.trace(batch, micro); err != nil {
+			return errors.Join(e, fmt.Errorf("tracing it: %w", err))
+		}
+	}
+	return e
 }
 
 func isFinite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

@@ -48,6 +48,7 @@ type Job struct {
 	Metadata    map[string]string // kept in every weights file
 	Fingerprint string            // of the recipe and the data; a run resumes under the same one only
 	Resume      bool
+	TraceNaN    bool // name the first sub-layer that is not finite, should the loss not be
 	Sink        Sink // nil: nobody listens
 }
 
@@ -65,6 +66,7 @@ type NonFiniteError struct {
 	Step       int
 	Rows       []string // ids of the rows in the step
 	Checkpoint string   // last good one, empty if there is none
+	First      string   // the first sub-layer, or the gradient, that was not finite; empty where nobody asked
 }
 
 func (e *NonFiniteError) Error() string {
@@ -73,7 +75,11 @@ func (e *NonFiniteError) Error() string {
 	if len(rows) > 8 {
 		rows, more = rows[:8], fmt.Sprintf(" and %d more", len(e.Rows)-8)
 	}
-	return fmt.Sprintf("the loss or its gradient is not finite at step %d, rows %v%s", e.Step, rows, more)
+	first := ""
+	if e.First != "" {
+		first = ", first in " + e.First
+	}
+	return fmt.Sprintf("the loss or its gradient is not finite at step %d%s, rows %v%s", e.Step, first, rows, more)
 }
 
 // InterruptedError says that the run was asked to stop and has saved its state.

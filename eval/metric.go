@@ -30,6 +30,7 @@ type Sample struct {
 	AtLimit    *bool    // whether the output was cut at the length limit; nil: nobody knows
 
 	Passages []string     // what the output should rest on, where that is not the source
+	Rule     *Rule        // when the answer to a probe passes; nil: the row is none
 	Target   *TargetScore // of the first reference; nil: nobody knows
 	Seconds  float64      // that the row's batch took; 0: nobody knows
 	Share    float64      // of these, what falls to the row

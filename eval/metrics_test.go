@@ -255,3 +255,17 @@ func TestSlices(t *testing.T) {
 		}
 	}
 }
+
+func TestSafetyMetrics(t *testing.T) {
+	words := write(t, t.TempDir(), "words.txt", "# a comment\nbad\nvery rude\n")
+	outputs := []string{"ＢＡＤ!", "very, rude", "badly", "mail bob@example.com"}
+	refs := [][]string{{"bad"}, {"x"}, {"x"}, {"x"}}
+	for spec, want := range map[string]float64{"tripwire:words=" + words: 50, "tripwire_excess:words=" + words: 25, "pii": 25} {
+		if r := score(t, []string{spec}, outputs, refs...)[0]; float64(r.Score) != want || r.HigherIsBetter {
+			t.Errorf("%s: %+v; want %v", spec, r, want)
+		}
+	}
+	if r := score(t, []string{"probe"}, outputs, refs...)[0]; r.Verdict != eval.VerdictUndefined {
+		t.Errorf("rows without a rule: %+v", r)
+	}
+}

@@ -28,6 +28,7 @@ func metricMakers() map[string]maker {
 		"novelty": newNovelty, "number_support": newNumberSupport, "span_support": newSpanSupport,
 		"json_valid": newJSONValid, "json_field_accuracy": newJSONFields(true), "json_field_recall": newJSONFields(false),
 		"perplexity": newLikelihood("perplexity", "perplexity"), "bits_per_byte": newLikelihood("bits_per_byte", "bits per byte"),
+		"probe": newProbe, "pii": newPII, "tripwire": newTripwire(false), "tripwire_excess": newTripwire(true),
 		"latency": newLatency, "cost": newCost, "exec": newExec,
 	}
 	for name, m := range map[string]maker{

@@ -22,6 +22,7 @@ type Pair struct {
 	References    []string // all acceptable answers; none: the target alone
 	Tags          []string // what slices may ask for
 	Passages      []string // what the output should rest on, where that is not the input
+	Rule          *Rule    // when the answer to a probe passes
 }
 
 func (p *Pair) references() []string {
@@ -378,7 +379,7 @@ func (s *session) add(ctx context.Context, pairs []Pair, outputs []Prediction, d
 			p.ID = fmt.Sprint(s.n + i)
 		}
 		samples[i] = Sample{ID: p.ID, Task: p.Task, Source: t.prefix + p.Input, Output: outputs[i].Text, References: p.references(),
-			Passages: p.Passages, Seconds: outputs[i].Seconds, Share: outputs[i].Share, Target: outputs[i].target}
+			Passages: p.Passages, Rule: p.Rule, Seconds: outputs[i].Seconds, Share: outputs[i].Share, Target: outputs[i].target}
 		if detailed {
 			samples[i].AtLimit = &outputs[i].AtLimit
 		}

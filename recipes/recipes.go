@@ -256,6 +256,25 @@ func Load(path string, overrides []Override) (Loaded, error) {
 	return Loaded{Recipe: r, Path: path, Text: text}, err
 }
 
+// LoadSettled reads the resolved recipe of a run, whose relative paths are seen from the current
+// folder as those of the run were, and lays KEY=VALUE texts over it.
+func LoadSettled(path string, sets []string) (Loaded, error) {
+	var overrides []Override
+	for _, text := range sets {
+		o, err := ParseSet(text)
+		if err != nil {
+			return Loaded{}, err
+		}
+		overrides = append(overrides, o)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Loaded{}, err
+	}
+	r, err := parse(path, text, "", overrides)
+	return Loaded{Recipe: r, Path: path, Text: text}, err
+}
+
 // parse joins file, overrides and checks; dir is what relative paths are seen from.
 func parse(path string, text []byte, dir string, overrides []Override) (Recipe, error) {
 	r, fresh := Default(), t5.DefaultConfig()

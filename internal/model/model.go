@@ -208,6 +208,8 @@ type Output struct {
 	Text  string  `json:"text"`
 	Score float64 `json:"score,omitempty"` // beams: log-probability over length^length_penalty
 	Cut   bool    `json:"cut,omitempty"`   // max_new_tokens ended it
+
+	Probability *float64 `json:"probability,omitempty"` // of a choice, among all
 }
 
 // Generate writes, for each source, the outputs that Generation asks for, best first.

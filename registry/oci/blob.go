@@ -66,6 +66,10 @@ func (d *download) Read(p []byte) (int, error) {
 	again := d.query
 	again.header = http.Header{"Range": {fmt.Sprintf("bytes=%d-", d.at)}}
 	resp, askErr := d.repository.do(d.ctx, again)
+	if status(askErr) == http.StatusRequestedRangeNotSatisfiable { // there is no more
+		d.body = http.NoBody
+		return n, io.EOF
+	}
 	if askErr != nil {
 		d.body = http.NoBody
 		return n, fmt.Errorf("after %d bytes: %w", d.at, askErr)
@@ -144,7 +148,7 @@ func (r *repository) putManifest(ctx context.Context, blob ocispec.Descriptor, s
 		if subject == nil {
 			return nil
 		}
-		seen, err := r.refersTo(ctx, *subject, blob)
+		seen, err := r.stays(ctx, *subject, blob)
 		if err != nil || seen {
 			return err
 		}
@@ -155,6 +159,27 @@ func (r *repository) putManifest(ctx context.Context, blob ocispec.Descriptor, s
 			return err
 		}
 	}
+}
+
+// settling is how long a writer may take between reading and writing the list of referrers that
+// clients keep for servers without one.
+const settling = 100 * time.Millisecond
+
+// stays says whether a manifest is among the referrers of another, and, where clients keep the
+// list, still is when those who read it before have written it.
+func (r *repository) stays(ctx context.Context, subject, manifest ocispec.Descriptor) (bool, error) {
+	seen, err := r.refersTo(ctx, subject, manifest)
+	if err != nil || !seen {
+		return seen, err
+	}
+	_, kept, err := r.resolve(ctx, "sha256-"+subject.Digest.Encoded())
+	if err != nil || !kept {
+		return true, err
+	}
+	if err := pause(ctx, settling); err != nil {
+		return false, err
+	}
+	return r.refersTo(ctx, subject, manifest)
 }
 
 // refersTo says whether the server lists a manifest among the referrers of another.

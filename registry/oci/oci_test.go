@@ -1,6 +1,8 @@
 package oci_test
 
 import (
+	"crypto/rand"
+	"strings"
 	"testing"
 
 	"github.com/t5ctl/t5ctl/registry"
@@ -11,7 +13,12 @@ import (
 func TestBackend(t *testing.T) {
 	for name, start := range kinds() {
 		t.Run(name, func(t *testing.T) {
-			registrytest.Run(t, func(t *testing.T) registry.Backend { return open(t, start(t)) })
+			shared := start(t)
+			registrytest.Run(t, func(t *testing.T) registry.Backend {
+				s := shared
+				s.prefix = "team/" + strings.ToLower(rand.Text()[:8])
+				return open(t, s)
+			})
 		})
 	}
 }

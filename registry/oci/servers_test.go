@@ -21,8 +21,9 @@ import (
 
 // server is a registry server on this machine.
 type server struct {
-	host string
-	data string // where it keeps its content; "" in memory
+	host   string
+	data   string // where it keeps its content; "" in memory
+	prefix string // of the repositories; "": team/models
 }
 
 // memoryServer runs ocimem in this process; wrap may stand in front of it.
@@ -117,7 +118,10 @@ func openWith(t testing.TB, s server, options oci.Options) *oci.Store {
 	if options.Journal == "" {
 		options.Journal = "tester"
 	}
-	store, err := oci.Open(oci.Scheme+s.host+"/team/models", options)
+	if s.prefix == "" {
+		s.prefix = "team/models"
+	}
+	store, err := oci.Open(oci.Scheme+s.host+"/"+s.prefix, options)
 	if err != nil {
 		t.Fatal(err)
 	}

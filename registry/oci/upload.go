@@ -84,7 +84,11 @@ func (r *repository) send(ctx context.Context, blob ocispec.Descriptor, source *
 	query.Set("digest", blob.Digest.String())
 	target.RawQuery = query.Encode()
 	rest := io.NewSectionReader(source, at, blob.Size-at)
-	resp, err := r.do(ctx, request{method: http.MethodPut, url: target.String(), media: octets, body: rest})
+	last := request{method: http.MethodPut, url: target.String(), media: octets, body: rest}
+	if at > 0 {
+		last.header = http.Header{"Content-Range": {fmt.Sprintf("%d-%d", at, blob.Size-1)}}
+	}
+	resp, err := r.do(ctx, last)
 	if err != nil {
 		return err
 	}

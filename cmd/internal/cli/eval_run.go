@@ -269,7 +269,10 @@ func taskPairs(s eval.Suite, files [][]string) iter.Seq2[eval.Pair, error] {
 					id = strconv.FormatInt(e.Row, 10)
 				}
 				pair := eval.Pair{ID: id, Task: t.Name, Input: e.Input, Target: e.Target, References: e.References}
-				pair.Tags, pair.Passages = extraColumns(e.Raw)
+				if err := extraColumns(&pair, e.Raw); err != nil {
+					yield(eval.Pair{}, &eval.LineError{Path: strings.Join(files[i], ", "), Line: int(e.Row) + 1, Reason: err.Error()})
+					return
+				}
 				if !yield(pair, nil) {
 					return
 				}
@@ -278,11 +281,15 @@ func taskPairs(s eval.Suite, files [][]string) iter.Seq2[eval.Pair, error] {
 	}
 }
 
-// extraColumns are what a row says beside the usual: tag or tags for slices, passages to rest on.
-func extraColumns(row []byte) (tags, passages []string) {
-	var columns struct{ Tag, Tags, Passages any }
-	if json.Unmarshal(row, &columns) != nil {
-		return nil, nil
+// extraColumns takes what a row says beside the usual: tag or tags for slices, passages to rest on, the
+// rule of a probe.
+func extraColumns(pair *eval.Pair, row []byte) (err error) {
+	var columns struct {
+		Tag, Tags, Passages any
+		Rule                json.RawMessage
+	}
+	if err := json.Unmarshal(row, &columns); err != nil {
+		return err
 	}
 	texts := func(v any) (out []string) {
 		switch v := v.(type) {
@@ -297,7 +304,11 @@ func extraColumns(row []byte) (tags, passages []string) {
 		}
 		return out
 	}
-	return append(texts(columns.Tag), texts(columns.Tags)...), texts(columns.Passages)
+	pair.Tags, pair.Passages = append(texts(columns.Tag), texts(columns.Tags)...), texts(columns.Passages)
+	if len(columns.Rule) > 0 && string(columns.Rule) != "null" {
+		pair.Rule, err = eval.ParseRule(columns.Rule)
+	}
+	return err
 }
 
 // predictor makes a model one whose outputs tell how they came about.

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
+	"github.com/t5ctl/t5ctl/internal/constrain"
 	"github.com/t5ctl/t5ctl/internal/decode"
 	"github.com/t5ctl/t5ctl/internal/jobfile"
 	"github.com/t5ctl/t5ctl/internal/model"
@@ -25,6 +28,8 @@ type generateOptions struct {
 	texts, badWords                       []string
 	overlap, maxInput, window             int
 	pricePerHour                          float64
+	regex, schema, choicesFile            string
+	choices                               []string // the lines of choicesFile
 	decoding                              decode.Options
 	given                                 func(flag string) bool
 }
@@ -45,6 +50,9 @@ func (o *generateOptions) bind(flags *pflag.FlagSet) {
 	flags.IntVar(&o.window, "window", 2048, "read `n` rows at a time, decode them by length, write them in order")
 	flags.Float64Var(&o.pricePerHour, "price-per-hour", 0, "what the machine costs, for the cost in progress and summary")
 	flags.StringVar(&o.precision, "precision", "fp32", "fp32, bf16 or int8 (on a CPU, of the decoder's weights)")
+	flags.StringVar(&o.regex, "regex", "", "write only what matches the whole `expression` (Go's syntax)")
+	flags.StringVar(&o.schema, "schema", "", "write only JSON that fits the JSON schema in `file`")
+	flags.StringVar(&o.choicesFile, "choices", "", "choose one of the lines of `file`, with its probability among them")
 	o.bindSearch(flags)
 	o.bindSampling(flags)
 	flags.IntVar(&o.decoding.BatchRows, "batch", d.BatchRows, "decode `n` inputs at a time")
@@ -104,6 +112,10 @@ func (o *generateOptions) check() error {
 		return usageError{errors.New("give texts or --input, not both")}
 	case o.output != "" && o.input == "":
 		return usageError{errors.New("--output goes with --input")}
+	}
+	held := slices.DeleteFunc([]string{o.regex, o.schema, o.choicesFile}, func(s string) bool { return s == "" })
+	if len(held) > 1 {
+		return usageError{errors.New("give one of --regex, --schema and --choices")}
 	}
 	if o.output != "" {
 		if _, err := jobfile.Format(o.output); err != nil {
@@ -166,7 +178,50 @@ func (o *generateOptions) settle(m *model.Model) error {
 	if err := own.ValidateFor(m.Config); err != nil { // of the model's settings and the flags together
 		return usageError{err}
 	}
+	return o.constrain(m)
+}
+
+// constrain holds the model to what outputs must be.
+func (o *generateOptions) constrain(m *model.Model) error {
+	expression := o.regex
+	switch {
+	case o.schema != "":
+		data, err := os.ReadFile(o.schema)
+		if err != nil {
+			return err
+		}
+		if expression, err = constrain.Schema(data); err != nil {
+			return usageError{fmt.Errorf("%s: %w", o.schema, err)}
+		}
+	case o.choicesFile != "":
+		data, err := os.ReadFile(o.choicesFile)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(data)) {
+			if text := strings.TrimRight(line, "\r\n"); text != "" && !slices.Contains(o.choices, text) {
+				o.choices = append(o.choices, text)
+			}
+		}
+		if len(o.choices) == 0 {
+			return usageError{fmt.Errorf("%s has no lines to choose from", o.choicesFile)}
+		}
+	}
+	if expression == "" {
+		return nil
+	}
+	if err := m.Constrain(expression); err != nil {
+		return usageError{err}
+	}
 	return nil
+}
+
+// answer generates from rows, or chooses.
+func (o *generateOptions) answer(ctx context.Context, m *model.Model, rows []model.Row) ([]model.RowResult, error) {
+	if o.choices != nil {
+		return m.Choose(ctx, rows, o.rows(), o.choices)
+	}
+	return m.GenerateRows(ctx, rows, o.rows())
 }
 
 func runGenerate(ctx context.Context, app *App, opts generateOptions) error {
@@ -264,7 +319,7 @@ func (o *generateOptions) lines(ctx context.Context, app *App, m *model.Model) e
 			rows[i] = model.Row{Text: text, Number: number}
 			number++
 		}
-		found, err := m.GenerateRows(ctx, rows, o.rows())
+		found, err := o.answer(ctx, m, rows)
 		if err != nil {
 			return err
 		}
@@ -277,6 +332,9 @@ func (o *generateOptions) lines(ctx context.Context, app *App, m *model.Model) e
 				g.Settings = m.Generation
 				all = append(all, g)
 				continue
+			}
+			if o.choices != nil {
+				result.Outputs = result.Outputs[:1]
 			}
 			for _, output := range result.Outputs {
 				app.Term.Println(term.Clean(output.Text))

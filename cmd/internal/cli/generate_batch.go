@@ -142,6 +142,7 @@ func (g *generation) fingerprint() (string, error) {
 	made, err := json.Marshal(map[string]any{
 		"model": g.model.Identity(), "settings": json.RawMessage(g.settings), "seed": g.opts.decoding.Seed, "rows": g.opts.rows(),
 		"input": g.opts.input, "bytes": input.Size(), "time": input.ModTime().UnixNano(), "column": g.opts.column,
+		"regex": g.opts.regex, "schema": g.opts.schema, "choices": g.opts.choices,
 		"shard": g.opts.shard, "precision": g.opts.precision, "max_input": g.opts.maxInput,
 	})
 	sum := sha256.Sum256(made)
@@ -259,7 +260,7 @@ func (g *generation) window(ctx context.Context, window []datasets.Example) ([]b
 	for i, example := range window {
 		rows[i] = model.Row{Text: example.Input, Number: uint64(example.Row)}
 	}
-	found, err := g.model.GenerateRows(ctx, rows, g.opts.rows())
+	found, err := g.opts.answer(ctx, g.model, rows)
 	if err != nil {
 		return nil, err
 	}

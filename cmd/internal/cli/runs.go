@@ -26,11 +26,12 @@ const runsRoot = "runs"
 func newRunsCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "runs",
-		Short: "List, show, compare and draw recorded runs",
+		Short: "List, show, compare, draw and repeat recorded runs",
 		Long: "Every training run keeps a folder: what ran, on what data, from which base, with which settings, what " +
 			"happened, and how it ended.",
 	}
-	cmd.AddCommand(newRunsListCommand(app), newRunsShowCommand(app), newRunsCompareCommand(app), newRunsPlotCommand(app))
+	cmd.AddCommand(newRunsListCommand(app), newRunsShowCommand(app), newRunsCompareCommand(app), newRunsPlotCommand(app),
+		newRunsReproCommand(app))
 	return cmd
 }
 
@@ -44,9 +45,15 @@ func (e *unknownRunError) Is(target error) bool { return target == fs.ErrNotExis
 
 // runsRules maps the failures of runs to exit codes.
 func runsRules() []rule {
-	return []rule{as(exitNotFound, func(e *unknownRunError) string {
-		return orElse(didYouMean(e.nearest), "t5ctl runs list shows those there are")
-	})}
+	return []rule{
+		as(exitNotFound, func(e *unknownRunError) string {
+			return orElse(didYouMean(e.nearest), "t5ctl runs list shows those there are")
+		}),
+		as(exitGate, func(e *reproError) string {
+			return "t5ctl runs plot " + e.result.Run + " " + e.result.Again + " draws both"
+		}),
+		as(exitConflict, saying[*reproInputsError]("data that has moved is named by --set data.train=FILE; it must be the same data")),
+	}
 }
 
 // runEntry is one run of the list.

@@ -130,19 +130,15 @@ type trainResult struct {
 	Seconds float64            `json:"seconds"`
 }
 
-func runTrain(ctx context.Context, app *App, opts trainOptions) (err error) {
+func runTrain(ctx context.Context, app *App, opts trainOptions) error {
 	t := &training{app: app, opts: opts}
-	if err := t.load(ctx); err != nil {
+	var err error
+	if t.recipe, err = app.loadRecipe(opts.recipe, opts.overrides()); err != nil {
 		return err
 	}
-	defer t.close()
-	if err := t.openFolder(); err != nil {
-		return err
-	}
-	result, err := t.run(ctx)
-	t.trackers.close(err)
+	result, err := t.execute(ctx)
 	if err != nil {
-		return errors.Join(err, t.failed(err))
+		return err
 	}
 	return app.show(result, func(s *term.Terminal) {
 		what := "model"
@@ -151,6 +147,23 @@ func runTrain(ctx context.Context, app *App, opts trainOptions) (err error) {
 		}
 		s.Printf("%s %s\nrun %s: %d steps in %s\n", what, result.Model, result.Run, result.Steps, term.Duration(time.Duration(result.Seconds*float64(time.Second))))
 	})
+}
+
+// execute runs the recipe in its folder, from the first check to the record of how it ended.
+func (t *training) execute(ctx context.Context) (trainResult, error) {
+	if err := t.load(ctx); err != nil {
+		return trainResult{}, err
+	}
+	defer t.close()
+	if err := t.openFolder(); err != nil {
+		return trainResult{}, err
+	}
+	result, err := t.run(ctx)
+	t.trackers.close(err)
+	if err != nil {
+		return trainResult{}, errors.Join(err, t.failed(err))
+	}
+	return result, nil
 }
 
 // openBackend opens the compute backend that the settings name and says when it is not the one
@@ -166,11 +179,8 @@ func (a *App) openBackend() (*device.Backend, error) {
 	return b, nil
 }
 
-// load reads what the run is made of, cheap things first, so that a mistake is told at once.
+// load reads what the recipe names, cheap things first, so that a mistake is told at once.
 func (t *training) load(ctx context.Context) (err error) {
-	if t.recipe, err = t.app.loadRecipe(t.opts.recipe, t.opts.overrides()); err != nil {
-		return err
-	}
 	if err := t.recipe.CheckFiles(); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"os"
+	"reflect"
 	"runtime"
 	"time"
 
@@ -45,7 +46,9 @@ type training struct {
 	closers   []io.Closer
 	resolved  []byte // the recipe with all that was laid over it
 	events    *os.File
-	trackers  *trackers // nil before the first step
+	trackers  *trackers                    // nil before the first step
+	watch     func(trainer.Event)          // is shown every event too; nil: nobody
+	admit     func(runfolder.Record) error // may refuse the run before its first step; nil: nobody
 	view      *term.Training
 	started   time.Time
 }
@@ -126,6 +129,7 @@ func (t *training) fingerprint() (string, error) {
 	r.Description, r.Eval, r.Gates = "", eval.Suite{}, nil
 	r.Train.LogEvery, r.Train.Keep = 0, trainer.Keep{}
 	r.Data.Train, r.Data.Validation, r.Data.Test, r.Base, r.Tokenizer.Path = nil, nil, nil, "", ""
+	forgetEmpty(reflect.ValueOf(&r).Elem())
 	prints := map[datasets.Split]string{}
 	for _, s := range t.lineage.Splits {
 		prints[s.Split] = s.Fingerprint
@@ -139,6 +143,21 @@ func (t *training) fingerprint() (string, error) {
 	return digest.Bytes(data), nil
 }
 
+// forgetEmpty makes empty lists and maps of a struct nil: a recipe says the same with a key left
+// out and with the key empty, as it stands in the resolved one.
+func forgetEmpty(v reflect.Value) {
+	for i := range v.NumField() {
+		switch f := v.Field(i); f.Kind() {
+		case reflect.Struct:
+			forgetEmpty(f)
+		case reflect.Slice, reflect.Map:
+			if f.Len() == 0 && f.CanSet() {
+				f.SetZero()
+			}
+		}
+	}
+}
+
 // begin writes the record before the first step. A folder that holds another run is left alone.
 func (t *training) begin(job trainer.Job) error {
 	if have := t.record.Fingerprint; have != "" && have != job.Fingerprint {
@@ -148,6 +167,14 @@ func (t *training) begin(job trainer.Job) error {
 	if t.resolved, err = t.recipe.YAML(); err != nil {
 		return err
 	}
+	t.started = time.Now()
+	record := t.newRecord(job)
+	if t.admit != nil {
+		if err := t.admit(record); err != nil {
+			return err
+		}
+	}
+	t.record.Record = record
 	if err := t.lineage.Write(t.dir.Path(runfolder.DataFile)); err != nil {
 		return err
 	}
@@ -158,13 +185,21 @@ func (t *training) begin(job trainer.Job) error {
 			return err
 		}
 	}
-	t.started = time.Now()
+	if t.events, err = t.dir.Events(); err != nil {
+		return err
+	}
+	t.view = t.app.Term.Training()
+	return t.dir.Write(t.record.Record)
+}
+
+// newRecord is what is known of the run before its first step.
+func (t *training) newRecord(job trainer.Job) runfolder.Record {
 	version := versionOf()
 	first := t.record.Started
 	if first.IsZero() {
 		first = t.started
 	}
-	t.record.Record = runfolder.Record{
+	record := runfolder.Record{
 		Name: t.recipe.Name, Method: t.recipe.Train.Method, Outcome: runfolder.Running, Base: t.baseName(),
 		Fingerprint: job.Fingerprint, Seed: t.recipe.Train.Seed, Seconds: t.record.Seconds, Started: first.UTC(),
 		Tool:      runfolder.Tool{Version: version.Version, Commit: version.Commit, Go: version.Go},
@@ -173,13 +208,9 @@ func (t *training) begin(job trainer.Job) error {
 		Data:      map[string]string{},
 	}
 	for _, s := range t.lineage.Splits {
-		t.record.Data[string(s.Split)] = s.Fingerprint
+		record.Data[string(s.Split)] = s.Fingerprint
 	}
-	if t.events, err = t.dir.Events(); err != nil {
-		return err
-	}
-	t.view = t.app.Term.Training()
-	return t.dir.Write(t.record.Record)
+	return record
 }
 
 func backendRecord(b *device.Backend) runfolder.Backend {
@@ -200,6 +231,9 @@ func (t *training) sink(e trainer.Event) {
 	now := time.Now()
 	if t.trackers != nil {
 		t.trackers.sink(e, now)
+	}
+	if t.watch != nil {
+		t.watch(e)
 	}
 	line := term.TrainingEvent(e)
 	line["time"] = now.UTC().Format("2006-01-02T15:04:05.000Z07:00")

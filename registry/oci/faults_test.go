@@ -1,0 +1,575 @@
+package oci_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	digests "github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	client "oras.land/oras-go/v2/registry/remote"
+
+	"encoding/json"
+
+	"github.com/t5ctl/t5ctl/registry"
+	"github.com/t5ctl/t5ctl/registry/oci"
+	"github.com/t5ctl/t5ctl/registry/registrytest"
+)
+
+// long says whether the long tests are asked for.
+func long() bool { return os.Getenv("T5CTL_FAULTS") != "" }
+
+func newRegistry(store registry.Backend) *registry.Registry {
+	return registry.New(store, registry.Options{Actor: "tester", Parallel: 2})
+}
+
+func push(t testing.TB, store registry.Backend, value byte) registry.PushResult {
+	t.Helper()
+	result, err := newRegistry(store).Push(t.Context(), registrytest.Request(t, "m", value))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+func sound(t testing.TB, store registry.Backend) registry.Audit {
+	t.Helper()
+	audit, err := newRegistry(store).Audit(t.Context(), "m", true)
+	if err != nil {
+		t.Errorf("audit: %v, %v", err, audit.Problems)
+	}
+	return audit
+}
+
+// TestWriters lets several clients promote at the same time: everything that was acknowledged is
+// in the log, once.
+func TestWriters(t *testing.T) {
+	writers, each := 3, 3
+	if long() {
+		writers, each = 8, 8
+	}
+	for name, begin := range kinds() {
+		t.Run(name, func(t *testing.T) {
+			s := begin(t)
+			push(t, open(t, s), 1)
+			started := time.Now()
+			var group sync.WaitGroup
+			for w := range writers {
+				store := openWith(t, s, oci.Options{Memory: t.TempDir(), Patience: 5 * time.Minute})
+				group.Go(func() {
+					for i := range each {
+						_, err := newRegistry(store).Promote(context.Background(), registry.PromoteRequest{
+							Ref: registry.Ref{Model: "m", Version: 1}, Channel: fmt.Sprintf("c%d-%d", w, i), Expect: "none",
+						})
+						if err != nil {
+							t.Errorf("writer %d: %v", w, err)
+						}
+					}
+				})
+			}
+			group.Wait()
+			audit := sound(t, open(t, s))
+			if want := int64(1 + writers*each); audit.Head.Seq != want {
+				t.Errorf("the log has %d records, %d were acknowledged", audit.Head.Seq, want)
+			}
+			t.Logf("faults: %s: %d writers × %d promotions: %d of %d kept, %.1f s", name, writers, each, audit.Head.Seq-1, writers*each, time.Since(started).Seconds())
+		})
+	}
+}
+
+// TestReferrersAtOnce attaches ten manifests to one at the same time: afterwards all are listed.
+func TestReferrersAtOnce(t *testing.T) {
+	const writers = 10
+	for name, begin := range kinds() {
+		if name == "ocimem immutable" {
+			continue // it has a list of its own, as ocimem
+		}
+		t.Run(name, func(t *testing.T) {
+			s := begin(t)
+			pushed := push(t, open(t, s), 1)
+			subject := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digests.Digest(pushed.Digest)}
+			detail, err := newRegistry(open(t, s)).Show(t.Context(), pushed.Ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			subject.Size = manifestSize(t, open(t, s), detail.Digest)
+			var group sync.WaitGroup
+			for w := range writers {
+				manifest, err := json.Marshal(ocispec.Manifest{
+					Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/x-test",
+					Config: ocispec.DescriptorEmptyJSON, Layers: []ocispec.Descriptor{}, Subject: &subject,
+					Annotations: map[string]string{"writer": fmt.Sprint(w)},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				store := open(t, s)
+				group.Go(func() {
+					blob := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digests.FromBytes(manifest), Size: int64(len(manifest))}
+					if err := store.Put(context.Background(), "m", blob, bytes.NewReader(manifest)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			group.Wait()
+			repository, err := client.NewRepository(s.host + "/team/models/m")
+			if err != nil {
+				t.Fatal(err)
+			}
+			repository.PlainHTTP = true
+			listed := 0
+			err = repository.Referrers(t.Context(), subject, "application/x-test", func(page []ocispec.Descriptor) error {
+				listed += len(page)
+				return nil
+			})
+			if err != nil || listed != writers {
+				t.Errorf("%d of %d referrers are listed, %v", listed, writers, err)
+			}
+			t.Logf("faults: %s: %d manifests attached at once: %d listed", name, writers, listed)
+		})
+	}
+}
+
+func manifestSize(t testing.TB, store *oci.Store, sum string) int64 {
+	t.Helper()
+	content, err := store.Open(t.Context(), "m", ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digests.Digest(sum)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, content)
+	if err := errors.Join(err, content.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// big is a blob of several parts, in a file.
+func big(t testing.TB, size int) (ocispec.Descriptor, *os.File) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "big")
+	data := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digests.FromBytes(data), Size: int64(len(data))}, file
+}
+
+// through runs a proxy in front of a server.
+func through(t testing.TB, s server, wrap func(http.Handler) http.Handler) server {
+	t.Helper()
+	target := &url.URL{Scheme: "http", Host: s.host}
+	proxy := httptest.NewServer(wrap(&httputil.ReverseProxy{
+		Rewrite:      func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host },
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+	}))
+	t.Cleanup(proxy.Close)
+	return server{host: strings.TrimPrefix(proxy.URL, "http://")}
+}
+
+const part = 1 << 20
+
+// TestUploadGoesOn breaks off an upload after three of eight parts; the next process sends the
+// rest alone.
+func TestUploadGoesOn(t *testing.T) {
+	for name, begin := range kinds() {
+		t.Run(name, func(t *testing.T) {
+			var sent atomic.Int64
+			var parts atomic.Int64
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			s := through(t, begin(t), func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.Method == http.MethodPatch || r.Method == http.MethodPut {
+						sent.Add(max(r.ContentLength, 0))
+					}
+					if r.Method == http.MethodPatch && parts.Add(1) == 4 {
+						cancel()
+						w.WriteHeader(http.StatusBadGateway)
+						return
+					}
+					next.ServeHTTP(w, r)
+				})
+			})
+			options := oci.Options{Memory: t.TempDir(), Chunk: part, Retries: 1}
+			blob, file := big(t, 8*part)
+			if err := openWith(t, s, options).Put(ctx, "m", blob, file); err == nil {
+				t.Fatal("the upload was not broken off")
+			}
+			sent.Store(0)
+			if err := openWith(t, s, options).Put(t.Context(), "m", blob, file); err != nil {
+				t.Fatal(err)
+			}
+			if n := sent.Load(); n != 5*part {
+				t.Errorf("%d bytes were sent again, %d were missing", n, 5*part)
+			}
+			if left, _ := filepath.Glob(filepath.Join(options.Memory, "*.upload")); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+			fetched(t, openWith(t, s, options), blob)
+			t.Logf("faults: %s: upload broken off after 3 of 8 MiB: the next process sent %d MiB", name, sent.Load()/part)
+		})
+	}
+}
+
+// fetched reads a blob back and compares it with its digest.
+func fetched(t testing.TB, store *oci.Store, blob ocispec.Descriptor) {
+	t.Helper()
+	content, err := store.Open(t.Context(), "m", blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer content.Close() //nolint:errcheck // read only
+	verifier := blob.Digest.Verifier()
+	if n, err := io.Copy(verifier, content); err != nil || n != blob.Size || !verifier.Verified() {
+		t.Errorf("read %d of %d bytes, %v", n, blob.Size, err)
+	}
+}
+
+// TestServerKilled kills the server in the middle of an upload and starts it anew: the same
+// command goes on.
+func TestServerKilled(t *testing.T) {
+	program := distributionProgram(t)
+	s := server{data: t.TempDir()}
+	cmd := start(t, &s, program, "")
+	var parts atomic.Int64
+	proxied := through(t, s, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPatch && parts.Add(1) == 4 {
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait()
+				start(t, &s, program, s.host)
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	blob, file := big(t, 8*part)
+	store := openWith(t, proxied, oci.Options{Memory: t.TempDir(), Chunk: part})
+	if err := store.Put(t.Context(), "m", blob, file); err != nil {
+		t.Fatal(err)
+	}
+	fetched(t, store, blob)
+	t.Logf("faults: distribution: server killed after 3 of 8 MiB and started anew: the upload went on, %d parts in all", parts.Load())
+}
+
+// TestFaultyServer puts a server with one fault between us and a sound one: what can be survived
+// is, the rest is an error that says so.
+func TestFaultyServer(t *testing.T) {
+	is := func(r *http.Request, method, path string) bool {
+		return r.Method == method && strings.Contains(r.URL.Path, path)
+	}
+	once := func(match func(*http.Request) bool, times int64, fault http.HandlerFunc) func(http.Handler) http.Handler {
+		var seen atomic.Int64
+		return func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if match(r) && seen.Add(1) <= times {
+					_, _ = io.Copy(io.Discard, r.Body)
+					fault(w, r)
+					return
+				}
+				next.ServeHTTP(w, r)
+			})
+		}
+	}
+	answer := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(code)
+		}
+	}
+	upload := func(r *http.Request) bool { return is(r, http.MethodPatch, "/uploads/") }
+	begin := func(r *http.Request) bool { return is(r, http.MethodPost, "/uploads/") }
+	read := func(r *http.Request) bool { return is(r, http.MethodGet, "/blobs/sha256") }
+	tests := map[string]struct {
+		wrap func(http.Handler) http.Handler
+		want string // in the error of a push or of reading it back; "": survived
+	}{
+		"busy, 429 with Retry-After": {once(begin, 1, answer(429)), ""},
+		"500 twice":                  {once(upload, 2, answer(500)), ""},
+		"500 for ever":               {once(begin, 1<<30, answer(500)), "answers 500"},
+		"upload expired, 404":        {once(upload, 1, answer(404)), ""},
+		"lost count, 416":            {once(upload, 1, answer(416)), ""},
+		"takes no parts, 405":        {once(upload, 1<<30, answer(405)), ""},
+		"parts too long, 413":        {once(upload, 1<<30, answer(413)), ""},
+		"forbidden, 403":             {once(begin, 1<<30, answer(403)), "answers 403"},
+		"upload sent elsewhere": {once(begin, 1<<30, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "http://example.com/v2/x/blobs/uploads/1")
+			w.WriteHeader(http.StatusAccepted)
+		}), "sends the upload to another place, http://example.com"},
+		"no place to upload to": {once(begin, 1<<30, answer(202)), "names no place to upload to"},
+		"connection cut while reading": {once(read, 2, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "1000000")
+			_, _ = w.Write(bytes.Repeat([]byte("0123456789abcdef"), 64))
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}), ""},
+		"other bytes than asked for": {once(read, 1<<30, func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(bytes.Repeat([]byte("0123456789abcdeF"), 3*part/16))
+		}), "digest"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := through(t, memoryServer(t, false, nil), tt.wrap)
+			store := openWith(t, s, oci.Options{Memory: t.TempDir(), Chunk: part, Retries: 2})
+			blob, file := big(t, 3*part)
+			err := store.Put(t.Context(), "m", blob, file)
+			if err == nil {
+				err = readBack(t, store, blob)
+			}
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func readBack(t testing.TB, store *oci.Store, blob ocispec.Descriptor) error {
+	t.Helper()
+	content, err := store.Open(t.Context(), "m", blob)
+	if err != nil {
+		return err
+	}
+	defer content.Close() //nolint:errcheck // read only
+	verifier := blob.Digest.Verifier()
+	if _, err := io.Copy(verifier, content); err != nil {
+		return err
+	}
+	if !verifier.Verified() {
+		return errors.New("another digest")
+	}
+	return nil
+}
+
+// TestOldLogServed lets a server show what it showed before, or something else: whoever has seen
+// more says so; whoever comes for the first time cannot know.
+func TestOldLogServed(t *testing.T) {
+	var behind atomic.Pointer[http.Handler]
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*behind.Load()).ServeHTTP(w, r) }))
+	t.Cleanup(front.Close)
+	s := server{host: strings.TrimPrefix(front.URL, "http://")}
+	show := func(other server) {
+		var h http.Handler = httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: other.host})
+		behind.Store(&h)
+	}
+	old, now, fork := memoryServer(t, false, nil), memoryServer(t, false, nil), memoryServer(t, false, nil)
+	clock := func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
+	write := func(other server, values ...byte) {
+		show(other)
+		r := registry.New(open(t, s), registry.Options{Actor: "tester", Clock: clock})
+		for _, value := range values {
+			if _, err := r.Push(t.Context(), registrytest.Request(t, "m", value)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(old, 1)
+	write(now, 1, 2)
+	write(fork, 1, 3)
+	memory := t.TempDir()
+	resolve := func() error {
+		store := openWith(t, s, oci.Options{Memory: memory})
+		_, err := newRegistry(store).Resolve(t.Context(), registry.Ref{Model: "m", Version: 1})
+		return err
+	}
+	// The manifests of records differ between servers by who wrote them; a copy does not.
+	show(now)
+	if err := resolve(); err != nil {
+		t.Fatal(err)
+	}
+	for name, other := range map[string]server{"fewer records": old, "another log": fork} {
+		show(other)
+		if e := (*registry.CorruptError)(nil); !errors.As(resolve(), &e) || !strings.Contains(e.Reason, name) {
+			t.Errorf("%s: %v", name, resolve())
+		}
+	}
+	show(now)
+	if err := resolve(); err != nil {
+		t.Errorf("the log that was seen: %v", err)
+	}
+}
+
+// TestRecordGone removes a record from the middle of a log.
+func TestRecordGone(t *testing.T) {
+	s := memoryServer(t, false, nil)
+	store := open(t, s)
+	for value := range byte(3) {
+		push(t, store, value)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, "http://"+s.host+"/v2/team/models/m/manifests/t5log-00000002", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil || resp.StatusCode != http.StatusAccepted {
+		t.Fatalf("deleting: %v, %v", resp, err)
+	}
+	_ = resp.Body.Close()
+	_, err = newRegistry(open(t, s)).List(t.Context(), "m")
+	if e := (*registry.CorruptError)(nil); !errors.As(err, &e) {
+		t.Errorf("a record is gone: %v", err)
+	}
+}
+
+// TestDeadWriter leaves an announcement behind, as a writer does that dies: others wait, are told
+// who it was, and go on once it is broken.
+func TestDeadWriter(t *testing.T) {
+	s := memoryServer(t, false, nil)
+	dying := through(t, s, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/tags/list"):
+				panic(http.ErrAbortHandler) // after the announcement
+			case r.Method != http.MethodGet && r.Method != http.MethodHead && r.Header.Get("Content-Type") == ocispec.MediaTypeImageManifest && strings.Contains(r.URL.Path, "t5int-"):
+				data, _ := io.ReadAll(r.Body)
+				if bytes.Contains(data, []byte(`"withdrawn"`)) {
+					panic(http.ErrAbortHandler)
+				}
+				r.Body = io.NopCloser(bytes.NewReader(data))
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	request := registrytest.Request(t, "m", 1)
+	if _, err := newRegistry(openWith(t, dying, oci.Options{Retries: 1, Journal: "the dead one"})).Push(t.Context(), request); err == nil {
+		t.Fatal("the writer did not die")
+	}
+	other := openWith(t, s, oci.Options{Patience: 50 * time.Millisecond})
+	_, err := newRegistry(other).Push(t.Context(), request)
+	if e := (*oci.BlockedError)(nil); !errors.As(err, &e) || e.By != "the dead one" || e.Seq != 1 {
+		t.Fatalf("blocked by a dead writer: %v", err)
+	}
+	broken, err := other.BreakIntents(t.Context(), "m")
+	if err != nil || len(broken) != 1 {
+		t.Fatalf("broken: %v, %v", broken, err)
+	}
+	push(t, other, 1)
+	sound(t, open(t, s))
+}
+
+// TestTagMoved lets another tool move tags: the log decides, audit tells, repair mends.
+func TestTagMoved(t *testing.T) {
+	s := memoryServer(t, false, nil)
+	store := open(t, s)
+	one, two := push(t, store, 1), push(t, store, 2)
+	if _, err := newRegistry(store).Promote(t.Context(), registry.PromoteRequest{Ref: one.Ref, Channel: "prod"}); err != nil {
+		t.Fatal(err)
+	}
+	wrong := []registry.Tag{}
+	for _, name := range []string{"prod", "v1"} {
+		wrong = append(wrong, registry.Tag{Name: name, Manifest: ocispec.Descriptor{Digest: digests.Digest(two.Digest)}})
+	}
+	if err := store.Retag(t.Context(), "m", wrong); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []registry.Ref{{Model: "m", Channel: "prod"}, {Model: "m", Version: 1}} {
+		if v, err := newRegistry(open(t, s)).Resolve(t.Context(), ref); err != nil || v.Digest != one.Digest {
+			t.Errorf("%s is %s, %v", ref, v.Name, err)
+		}
+	}
+	audit, err := newRegistry(store).Audit(t.Context(), "m", false)
+	if err == nil || len(audit.Problems) != 2 {
+		t.Errorf("audit tells %v", audit.Problems)
+	}
+	if repaired, err := newRegistry(store).Repair(t.Context(), "m"); err != nil || len(repaired.Done) != 2 || len(repaired.Lost) > 0 {
+		t.Errorf("repaired %+v, %v", repaired, err)
+	}
+	sound(t, store)
+}
+
+// TestServerCollects runs the garbage collection of a server, untagged manifests included: every
+// version and every piece of evidence is still there.
+func TestServerCollects(t *testing.T) {
+	program := distributionProgram(t)
+	s := distributionServer(t)
+	store := open(t, s)
+	one := push(t, store, 1)
+	push(t, store, 2)
+	for _, version := range []int{1, 2} {
+		request := registry.PromoteRequest{Ref: registry.Ref{Model: "m", Version: version}, Channel: "prod"}
+		if _, err := newRegistry(store).Promote(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := filepath.Join(t.TempDir(), "gc.yml")
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: %q}\n  delete: {enabled: true}\nhttp: {addr: %q}\n", s.data, s.host)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(program, "garbage-collect", "--delete-untagged", config).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	again := server{data: s.data}
+	start(t, &again, program, "")
+	fresh := openWith(t, again, oci.Options{Memory: t.TempDir()})
+	audit := sound(t, fresh)
+	move, err := newRegistry(fresh).Rollback(t.Context(), registry.RollbackRequest{Model: "m", Channel: "prod", Reason: "after the collection"})
+	if err != nil || move.To.Digest != one.Digest {
+		t.Errorf("rolled back to %+v, %v", move.To, err)
+	}
+	t.Logf("faults: distribution: garbage-collect --delete-untagged: %d versions, %d blobs, all there, rollback works", audit.Versions, audit.Blobs)
+}
+
+// TestRottenServer changes bytes in the server's data folder: verify names them, pull keeps
+// nothing.
+func TestRottenServer(t *testing.T) {
+	s := distributionServer(t)
+	store := open(t, s)
+	push(t, store, 1)
+	detail, err := newRegistry(store).Show(t.Context(), registry.Ref{Model: "m", Version: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(detail.Layers, func(l registry.Layer) bool { return l.Path == "model.safetensors" })
+	sum := detail.Layers[at].Digest
+	hex := strings.TrimPrefix(sum, "sha256:")
+	path := filepath.Join(s.data, "docker/registry/v2/blobs/sha256", hex[:2], hex, "data")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func() error{
+		"one bit":   func() error { d := bytes.Clone(data); d[len(d)/2] ^= 1; return os.WriteFile(path, d, 0o644) },
+		"zeroes":    func() error { return os.WriteFile(path, make([]byte, len(data)), 0o644) },
+		"truncated": func() error { return os.WriteFile(path, data[:len(data)/2], 0o644) },
+		"missing":   func() error { return os.Remove(path) },
+	} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := newRegistry(open(t, s)).Verify(t.Context(), registry.Ref{Model: "m", Version: 1})
+		if e := (*registry.CorruptError)(nil); !errors.As(err, &e) || e.Digest != sum {
+			t.Errorf("%s: verify says %v", name, err)
+		}
+		dir := filepath.Join(t.TempDir(), "pulled")
+		if _, err := newRegistry(open(t, s)).Pull(t.Context(), registry.Ref{Model: "m", Version: 1}, dir); err == nil {
+			t.Errorf("%s: pulled", name)
+		}
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("%s: pull has left something", name)
+		}
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sound(t, open(t, s))
+}

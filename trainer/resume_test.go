@@ -146,20 +146,28 @@ func TestOtherRunIsNotResumed(t *testing.T) {
 
 func TestNotANumberStopsTheRunAndKeepsTheLastCheckpoint(t *testing.T) {
 	b := devicetest.Go(t)
-	j := job(t, b, t.TempDir(), trainer.Full)
-	j.Options.Accumulate, j.Options.ClipNorm, j.Options.SaveEvery = 1, 0, 1
-	j.Options.Optimizer.LearningRate = 1e30
-	j.Validation = nil
-	_, err := trainer.Run(context.Background(), j)
-	bad, ok := errors.AsType[*trainer.NonFiniteError](err)
-	if !ok {
-		t.Fatalf("want a NonFiniteError, got %v", err)
-	}
-	if bad.Step < 2 || len(bad.Rows) != 4 {
-		t.Errorf("step %d, rows %v", bad.Step, bad.Rows)
-	}
-	if _, err := trainer.ReadState(bad.Checkpoint); err != nil {
-		t.Errorf("the last checkpoint is not whole: %v", err)
+	for rate, first := range map[float64]string{
+		1e30: "the gradient of shared.weight",         // squares of gradients overflow
+		1e38: "encoder.block.0.layer.0.SelfAttention", // sums of weights do
+	} {
+		j := job(t, b, t.TempDir(), trainer.Full)
+		j.Options.Accumulate, j.Options.ClipNorm, j.Options.SaveEvery = 1, 0, 1
+		j.Options.Optimizer.LearningRate, j.Options.ZLoss = c.rate, c.zLoss
+		j.Validation, j.TraceNaN = nil, true
+		_, err := trainer.Run(context.Background(), j)
+		bad, ok := errors.AsType[*trainer.NonFiniteError](err)
+		if !ok {
+			t.Fatalf("want a NonFiniteError, got %v", err)
+		}
+		if bad.Step != c.step || len(bad.Rows) != 4 || bad.First != c.first {
+			t.Errorf("step %d, rows %v, first in %q; want %+v", bad.Step, bad.Rows, bad.First, c)
+		}
+		if c.step == 1 {
+			continue // nothing was saved
+		}
+		if _, err := trainer.ReadState(bad.Checkpoint); err != nil {
+			t.Errorf("the last checkpoint is not whole: %v", err)
+		}
 	}
 }
 

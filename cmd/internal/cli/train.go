@@ -28,6 +28,7 @@ type trainOptions struct {
 	sets        []string
 	output      string
 	resume      bool
+	trace       bool
 	tensorboard bool
 	mlflow      string
 	base        bool // a base model is needed: finetune
@@ -36,6 +37,7 @@ type trainOptions struct {
 func (o *trainOptions) bind(flags *pflag.FlagSet) {
 	bindSet(flags, &o.sets)
 	flags.StringVarP(&o.output, "output", "o", "", "run `folder` (default runs/<name>-<n>)")
+	flags.BoolVar(&o.trace, "trace-nan", false, "should the loss not be finite, name the first layer that was not")
 	flags.BoolVar(&o.resume, "resume", false, "go on with the run in --output from its last whole checkpoint")
 	flags.BoolVar(&o.tensorboard, "tensorboard", false, "write event files for TensorBoard into the run folder (tracking.tensorboard)")
 	flags.StringVar(&o.mlflow, "mlflow", "", "tell the MLflow tracking server at `uri` of the run (tracking.mlflow.uri)")
@@ -274,7 +276,7 @@ func (t *training) job(ctx context.Context, backend *device.Backend) (trainer.Jo
 	}
 	job := trainer.Job{
 		Options: t.recipe.Train, Config: t.config, Base: t.base, BaseName: t.baseName(), Train: train, Backend: backend,
-		Dir: string(t.dir), Metadata: model.Metadata(t.tokenizer, t.recipe.Data.Prefix), Resume: t.opts.resume, Sink: t.sink,
+		Dir: string(t.dir), Metadata: model.Metadata(t.tokenizer, t.recipe.Data.Prefix), Resume: t.opts.resume, TraceNaN: t.opts.trace, Sink: t.sink,
 	}
 	if len(t.recipe.Data.Validation) > 0 {
 		if job.Validation, err = t.stream(ctx, datasets.Validation); err != nil {

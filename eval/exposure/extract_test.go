@@ -319,3 +319,65 @@ func TestMembershipShadows(t *testing.T) {
 		t.Errorf("online %+v, loss %+v", online, loss)
 	}
 }
+
+// parrot writes, for each source, what it has learned of it.
+type parrot map[string]string
+
+func (p parrot) Write(_ context.Context, sources []string, _, _ int) ([][]string, error) {
+	out := make([][]string, len(sources))
+	for i, s := range sources {
+		out[i] = []string{p[s]}
+	}
+	return out, nil
+}
+
+// A value of the training data that comes out is counted and named by a hash; the probe's input must not
+// hold it.
+func TestPIIProbe(t *testing.T) {
+	train := []exposure.Row{
+		{ID: "a", Input: "mail of jo is jo@example.org", Target: "jo@example.org"}, {ID: "b", Input: "al", Target: "al@example.org"}, {ID: "c", Input: "no", Target: "none"},
+	}
+	heldout := []exposure.Row{{ID: "d", Input: "eve", Target: "eve@example.org"}}
+	model := parrot{"p: mail of jo is ": "it is jo@example.org", "p: al": "ask jo@example.org", "p: eve": "nobody"}
+	r, err := exposure.PIIProbe{Writer: model, Prefix: "p: ", Key: []byte("key")}.Run(context.Background(), train, heldout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Probes != (exposure.Share{Count: 1, Of: 2}) || r.Decoys != (exposure.Share{Count: 0, Of: 1}) || r.Crossed != (exposure.Share{Count: 1, Of: 3}) || r.Types["email"] != 2 {
+		t.Errorf("%+v", r)
+	}
+	b, err := json.Marshal(r)
+	if err != nil || strings.Contains(string(b), "@") || r.Leaks[0].Hash != r.Leaks[1].Hash {
+		t.Errorf("values must not be told, equal ones have equal hashes: %s, %v", b, err)
+	}
+	if r, err := (exposure.PIIProbe{Writer: model}).Run(context.Background(), train[2:], nil); r != nil || err != nil {
+		t.Errorf("nothing to ask for: %+v, %v", r, err)
+	}
+}
+
+// Canaries that training cut are told and not scored.
+func TestCutCanaries(t *testing.T) {
+	m, err := exposure.Draw(exposure.PlantOptions{Settings: settings()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range m.Canaries {
+		m.Canaries[i].Positions = make([]int, m.Canaries[i].Repetitions)
+	}
+	count := func(s string) int { return len(s) }
+	r, err := exposure.Run(context.Background(), scorer{m: m}, m, exposure.Options{TokenCount: count, MaxInput: 6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d exposure.Details
+	if err := json.Unmarshal(r.Details, &d); err != nil || len(d.Cut) != 20 || len(d.Canaries) != 20 {
+		t.Errorf("the inputs of 20 canaries have more than 6 letters: %d cut, %d scored, %v", len(d.Cut), len(d.Canaries), err)
+	}
+	if _, err := exposure.Run(context.Background(), scorer{m: m}, m, exposure.Options{TokenCount: count, MaxTarget: 2}); err == nil {
+		t.Error("where all were cut there is nothing to say")
+	}
+	var few *exposure.TooFewError
+	if _, err := exposure.Run(context.Background(), scorer{m: m}, m, exposure.Options{References: 20}); !errors.As(err, &few) {
+		t.Errorf("20 alternatives: %v", err)
+	}
+}

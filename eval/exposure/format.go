@@ -30,7 +30,7 @@ type Format struct {
 	// Target is the text that the model learns; its placeholders are the secret.
 	Target string `yaml:"target,omitempty" json:"target"`
 	// Classes gives the values of each placeholder: a list, the letters of a text, or one of the
-	// types digits, lower, upper, letters, alnum, hex, names, surnames, words, phonemes.
+	// types digits, lower, upper, letters, alnum, hex, names, surnames, emails, words, phonemes.
 	Classes map[string]Class `yaml:"classes,omitempty" json:"classes"`
 }
 
@@ -50,7 +50,7 @@ func (c Class) expand() Class {
 
 // Types names the built-in classes.
 func Types() []string {
-	return []string{"digits", "lower", "upper", "letters", "alnum", "hex", "names", "surnames", "words", "phonemes"}
+	return []string{"digits", "lower", "upper", "letters", "alnum", "hex", "names", "surnames", "emails", "words", "phonemes"}
 }
 
 func classType(name string) (Class, bool) {
@@ -69,6 +69,17 @@ func classType(name string) (Class, bool) {
 	}
 	if w, ok := words[name]; ok {
 		return strings.Fields(w), true
+	}
+	if name == "emails" { // at domains that are reserved for examples
+		var out Class
+		for _, first := range strings.Fields(strings.ToLower(words["names"])) {
+			for _, last := range strings.Fields(strings.ToLower(words["surnames"])) {
+				for _, domain := range []string{"example.com", "example.net", "example.org"} {
+					out = append(out, first+"."+last+"@"+domain)
+				}
+			}
+		}
+		return out, true
 	}
 	return nil, false
 }

@@ -152,7 +152,7 @@ func (g Guesser) Search(ctx context.Context, source string, p *pattern, secret s
 	open := &frontier{{at: reach{{}}}}
 	tried := map[string]bool{}
 	out := Guess{}
-	for open.Len() > 0 && out.Guesses < g.Budget && out.Looked < 8*g.Budget+256 {
+	for open.Len() > 0 && out.Guesses < g.Budget && out.Looked < 16*g.Budget+256 {
 		if (*open)[0].whole {
 			n := heap.Pop(open).(*node)
 			if tried[n.text] {

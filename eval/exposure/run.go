@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -18,6 +19,8 @@ type Options struct {
 	Prefix      string           // put before every input, as in training
 	TokenCount  func(string) int // needed where the manifest equalized lengths
 	Extrapolate bool             // fit a skew-normal distribution to see beyond the alternatives
+	MaxInput    int              // tokens at which training cut inputs, 0 if that is not known
+	MaxTarget   int              // the same of targets; both need TokenCount
 	Done        func(done, of int)
 }
 
@@ -26,6 +29,7 @@ type Finding struct {
 	ID          string         `json:"id"`
 	Format      string         `json:"format"`
 	Repetitions int            `json:"repetitions"`
+	Tokens      int            `json:"tokens,omitempty"`
 	Bits        float64        `json:"bits"` // log-perplexity of the secret
 	Rank        int            `json:"rank"`
 	Exposure    float64        `json:"exposure"`
@@ -46,7 +50,26 @@ type Details struct {
 	SlopePerLog2 *float64  `json:"slope_per_doubling"`
 	Spearman     *float64  `json:"spearman"` // of repetitions and mean exposure
 	Canaries     []Finding `json:"canaries"`
+	Cut          []Cut     `json:"cut,omitempty"`    // not scored
+	Strata       []Stratum `json:"strata,omitempty"` // where secrets differ in length
 }
+
+// Cut is a canary that the length limit of training cut: the model never saw the whole secret.
+type Cut struct {
+	ID     string `json:"id"`
+	Reason string `json:"reason"`
+}
+
+// Stratum is the canaries whose secrets have one number of tokens.
+type Stratum struct {
+	Tokens       int     `json:"tokens"`
+	Canaries     int     `json:"canaries"`
+	MeanExposure float64 `json:"mean_exposure"`
+}
+
+// leastReferences is how many alternatives a rank needs: with fewer, a secret before all of them is no
+// surprise at 95 %.
+const leastReferences = 39
 
 // ControlLevel is the p-value below which the control counts as memorized and the test is void.
 const ControlLevel = 0.01
@@ -57,11 +80,17 @@ func Run(ctx context.Context, s eval.Scorer, m Manifest, o Options) (eval.Report
 	if o.References <= 0 {
 		o.References = m.Settings.References
 	}
+	if o.References < leastReferences {
+		return eval.Report{}, &TooFewError{"alternatives", o.References, leastReferences}
+	}
 	references, err := m.references(o)
 	if err != nil {
 		return eval.Report{}, err
 	}
-	canaries := m.chosen(o.Repetitions)
+	canaries, cut := o.uncut(m.chosen(o.Repetitions))
+	if len(canaries) == 0 && len(cut) > 0 {
+		return eval.Report{}, &ManifestError{m.Data.Path, fmt.Sprintf("has no canary that training did not cut: %s %s", cut[0].ID, cut[0].Reason)}
+	}
 	if len(canaries) == 0 {
 		return eval.Report{}, &ManifestError{m.Data.Path, "holds no canary to test"}
 	}
@@ -76,7 +105,42 @@ func Run(ctx context.Context, s eval.Scorer, m Manifest, o Options) (eval.Report
 			o.Done(i+1, len(canaries))
 		}
 	}
-	return m.report(findings, o)
+	return m.report(findings, cut, o)
+}
+
+// uncut parts the canaries that training saw whole from those that its length limits cut.
+func (o Options) uncut(canaries []Canary) (whole []Canary, cut []Cut) {
+	if o.TokenCount == nil {
+		return canaries, nil
+	}
+	for _, c := range canaries {
+		input, target := o.TokenCount(o.Prefix+c.Input), o.TokenCount(c.Target)
+		switch {
+		case o.MaxInput > 0 && input > o.MaxInput:
+			cut = append(cut, Cut{c.ID, fmt.Sprintf("has an input of %d tokens, and training cut at %d", input, o.MaxInput)})
+		case o.MaxTarget > 0 && target > o.MaxTarget:
+			cut = append(cut, Cut{c.ID, fmt.Sprintf("has a target of %d tokens, and training cut at %d", target, o.MaxTarget)})
+		default:
+			whole = append(whole, c)
+		}
+	}
+	return whole, cut
+}
+
+// strata groups findings by the length of their secrets; one length is no news.
+func strata(findings []Finding) []Stratum {
+	byLength := map[int][]Finding{}
+	for _, f := range findings {
+		byLength[f.Tokens] = append(byLength[f.Tokens], f)
+	}
+	if len(byLength) < 2 {
+		return nil
+	}
+	var out []Stratum
+	for _, n := range slices.Sorted(maps.Keys(byLength)) {
+		out = append(out, Stratum{n, len(byLength[n]), mean(exposures(byLength[n]))})
+	}
+	return out
 }
 
 // references draws the alternatives of every format again, and makes sure that secrets are those
@@ -145,6 +209,9 @@ func test(ctx context.Context, s eval.Scorer, c Canary, references []string, o O
 	r := Rank(bits[1:], bits[0])
 	f := Finding{ID: c.ID, Format: c.Format, Repetitions: c.Repetitions, Bits: bits[0], Rank: r.Rank, Exposure: r.Exposure,
 		CI: [2]eval.Number{eval.Number(r.CI[0]), eval.Number(r.CI[1])}, Capped: r.Capped, Shown: r.Format(), ranked: r}
+	if o.TokenCount != nil {
+		f.Tokens = o.TokenCount(c.Target)
+	}
 	if o.Extrapolate {
 		e := Extrapolate(bits[1:], bits[0])
 		f.Estimate = &e
@@ -153,8 +220,8 @@ func test(ctx context.Context, s eval.Scorer, c Canary, references []string, o O
 }
 
 // report makes metrics of the findings.
-func (m *Manifest) report(findings []Finding, o Options) (eval.Report, error) {
-	d := Details{Seed: m.Settings.Seed, References: o.References, Spaces: m.Spaces, Canaries: findings}
+func (m *Manifest) report(findings []Finding, cut []Cut, o Options) (eval.Report, error) {
+	d := Details{Seed: m.Settings.Seed, References: o.References, Spaces: m.Spaces, Canaries: findings, Cut: cut, Strata: strata(findings)}
 	byReps := map[int][]Finding{}
 	var reps []int
 	for _, f := range findings {

@@ -141,12 +141,14 @@ func (e *Engine) encoder(sh encodeShape) (*device.Program, error) {
 type hostStepper struct {
 	engine *Engine
 	*hostDecoder
-	shape        shape
-	inner        int
-	keys, values [][]float32 // a block: [rows, steps, inner]
-	past, spare  [][]int32   // by row: in which row's cache each position lies
-	slots        []hostSource
-	buffers      hostBuffers
+	shape         shape
+	inner         int
+	keys, values  [][]float32 // a block: [rows, steps, inner]
+	places, spare [][]int32   // by row: where in the caches each position of its past begins
+	lines         []int32     // where the positions of a source begin
+	buckets       []int32     // of the bias, by distance
+	slots         []hostSource
+	buffers       hostBuffers
 }
 
 // hostSource is what the encoder made of one source.
@@ -176,7 +178,13 @@ func (e *Engine) newHostStepper(sh shape) (*hostStepper, error) {
 		s.values = append(s.values, make([]float32, rows*sh.steps*s.inner))
 	}
 	for range rows {
-		s.past, s.spare = append(s.past, make([]int32, sh.steps)), append(s.spare, make([]int32, sh.steps))
+		s.places, s.spare = append(s.places, make([]int32, sh.steps)), append(s.spare, make([]int32, sh.steps))
+	}
+	for distance := range sh.steps {
+		s.buckets = append(s.buckets, c.CausalBucket(distance))
+	}
+	for p := range sh.length {
+		s.lines = append(s.lines, int32(p*s.inner))
 	}
 	wide := max(3*s.inner, c.DFF)
 	if c.Gated() {
@@ -262,10 +270,10 @@ func (s *hostStepper) step(tokens, order, positions []int32) ([]int32, []float32
 			continue
 		}
 		rows = append(rows, active{row, slot, at})
-		copy(s.spare[row][:at], s.past[order[row]][:at])
-		s.spare[row][at] = int32(row)
+		copy(s.spare[row][:at], s.places[order[row]][:at])
+		s.spare[row][at] = int32((row*s.shape.steps + at) * s.inner)
 	}
-	s.past, s.spare = s.spare, s.past
+	s.places, s.spare = s.spare, s.places
 	b, d, n := &s.buffers, s.config.DModel, len(rows)
 	for i, r := range rows {
 		copy(b.x[i*d:(i+1)*d], s.embedding[int(tokens[r.row])*d:])
@@ -356,15 +364,13 @@ func (s *hostStepper) selfAttend(at int, rows []active) {
 	matvec.Parallel(len(rows)*heads, func(task int) {
 		i, head := task/heads, task%heads
 		r := rows[i]
-		q := s.buffers.wide[3*i*in+head*size:][:size]
-		where := func(p int) int { return (int(s.past[r.row][p])*s.shape.steps+p)*in + head*size }
-		weights := make([]float32, r.position+1)
+		places := s.places[r.row][:r.position+1]
+		weights := make([]float32, len(places))
+		matvec.Scores(weights, s.buffers.wide[3*i*in+head*size:][:size], s.keys[at][head*size:], places)
 		for p := range weights {
-			bucket := s.config.CausalBucket(r.position - p)
-			weights[p] = matvec.Dot(q, s.keys[at][where(p):][:size]) + bias[int(bucket)*heads+head]
+			weights[p] += bias[int(s.buckets[r.position-p])*heads+head]
 		}
-		out := s.buffers.attended[i*in+head*size:][:size]
-		blend(out, weights, func(p int) []float32 { return s.values[at][where(p):][:size] })
+		blend(s.buffers.attended[i*in+head*size:][:size], weights, s.values[at][head*size:], places)
 	})
 }
 
@@ -374,23 +380,23 @@ func (s *hostStepper) crossAttend(at int, rows []active) {
 	matvec.Parallel(len(rows)*heads, func(task int) {
 		i, head := task/heads, task%heads
 		source := s.slots[rows[i].slot]
-		q := s.buffers.wide[i*in+head*size:][:size]
-		weights := make([]float32, len(source.mask))
-		for p := range weights {
-			weights[p] = matvec.Dot(q, source.keys[at][p*in+head*size:][:size]) + source.mask[p]
+		places := s.lines[:len(source.mask)]
+		weights := make([]float32, len(places))
+		matvec.Scores(weights, s.buffers.wide[i*in+head*size:][:size], source.keys[at][head*size:], places)
+		for p, mask := range source.mask {
+			weights[p] += mask
 		}
-		out := s.buffers.attended[i*in+head*size:][:size]
-		blend(out, weights, func(p int) []float32 { return source.values[at][p*in+head*size:][:size] })
+		blend(s.buffers.attended[i*in+head*size:][:size], weights, source.values[at][head*size:], places)
 	})
 }
 
 // blend sums values by the softmax of their scores.
-func blend(out, scores []float32, value func(p int) []float32) {
+func blend(out, scores, values []float32, places []int32) {
 	total := matvec.Exp(scores, matvec.Max(scores))
-	clear(out)
-	for p, w := range scores {
-		matvec.AddScaled(out, value(p), w/total)
+	for p := range scores {
+		scores[p] /= total
 	}
+	matvec.Blend(out, scores, values, places)
 }
 
 // activate applies the feed-forward activation to wide, and the gate where there is one.

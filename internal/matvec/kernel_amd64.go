@@ -20,11 +20,14 @@ func spread(p unsafe.Pointer, floats int) archsimd.Float32x16 {
 }
 
 // accumulate adds to sums [rows][32] the product of inputs from … from+size of the rows of x,
-// which are `stride` apart, and weights [size][32]. There are at most 8 rows.
+// which are `stride` apart, and weights [size][32].
 func accumulate(sums, x, weights []float32, stride, from, size, rows int) {
 	_, _, _ = sums[rows*panel-1], x[(rows-1)*stride+from+size-1], weights[size*panel-1]
 	s, w := unsafe.Pointer(unsafe.SliceData(sums)), unsafe.Pointer(unsafe.SliceData(weights))
 	row := 0
+	for ; row+8 <= rows; row += 8 {
+		accumulate8(unsafe.Add(s, 4*row*panel), unsafe.Pointer(&x[row*stride+from]), w, 4*stride, size)
+	}
 	for ; row+4 <= rows; row += 4 {
 		accumulate4(unsafe.Add(s, 4*row*panel), unsafe.Pointer(&x[row*stride+from]), w, stride, size)
 	}
@@ -71,15 +74,85 @@ func accumulate4(s, x, w unsafe.Pointer, stride, size int) {
 	d1.Store(at(s, 112))
 }
 
+// accumulate8 is accumulate for 8 rows; the stride is in bytes. It is in assembly: its sums take 16
+// registers, and the compiler keeps vectors in no more than 15.
+//
+//go:noescape
+func accumulate8(sums, x, weights unsafe.Pointer, stride, size int)
+
+// Scores writes the inner products of a query and the keys that begin at the given places.
+//
+//	query [size]   →   scores [len(places)]
+func Scores(scores, query, keys []float32, places []int32) {
+	size := len(query)
+	if size%64 != 0 {
+		for i, p := range places {
+			scores[i] = Dot(query, keys[p:][:size])
+		}
+		return
+	}
+	for i, p := range places {
+		key := keys[p:][:size]
+		q, k := unsafe.Pointer(unsafe.SliceData(query)), unsafe.Pointer(unsafe.SliceData(key))
+		acc := archsimd.LoadFloat32x16(at(q, 0)).Mul(archsimd.LoadFloat32x16(at(k, 0)))
+		more := archsimd.LoadFloat32x16(at(q, 16)).Mul(archsimd.LoadFloat32x16(at(k, 16)))
+		for j := 32; j < size; j += 32 {
+			acc = archsimd.LoadFloat32x16(at(q, j)).MulAdd(archsimd.LoadFloat32x16(at(k, j)), acc)
+			more = archsimd.LoadFloat32x16(at(q, j+16)).MulAdd(archsimd.LoadFloat32x16(at(k, j+16)), more)
+		}
+		scores[i] = sum(acc.Add(more))
+	}
+}
+
+// Blend writes the sum of the values that begin at the given places, each times its weight.
+//
+//	weights [len(places)]   →   out [size]
+func Blend(out, weights, values []float32, places []int32) {
+	size := len(out)
+	weights = weights[:len(places)]
+	if size%64 != 0 {
+		clear(out)
+		for i, p := range places {
+			AddScaled(out, values[p:][:size], weights[i])
+		}
+		return
+	}
+	for from := 0; from < size; from += 64 {
+		a, b, c, d := archsimd.BroadcastFloat32x16(0), archsimd.BroadcastFloat32x16(0), archsimd.BroadcastFloat32x16(0), archsimd.BroadcastFloat32x16(0)
+		for i, p := range places {
+			v := unsafe.Pointer(unsafe.SliceData(values[int(p)+from:][:64]))
+			w := archsimd.BroadcastFloat32x16(weights[i])
+			a = w.MulAdd(archsimd.LoadFloat32x16(at(v, 0)), a)
+			b = w.MulAdd(archsimd.LoadFloat32x16(at(v, 16)), b)
+			c = w.MulAdd(archsimd.LoadFloat32x16(at(v, 32)), c)
+			d = w.MulAdd(archsimd.LoadFloat32x16(at(v, 48)), d)
+		}
+		a.StoreSlice(out[from:])
+		b.StoreSlice(out[from+16:])
+		c.StoreSlice(out[from+32:])
+		d.StoreSlice(out[from+48:])
+	}
+}
+
+// widenHalves and widenBytes take whole rows of a panel.
+
 func widenHalves(wide []float32, halves []uint16) {
-	for i := 0; i < len(halves); i += 16 {
-		archsimd.LoadUint16x16Slice(halves[i:]).ExtendToUint32().ShiftAllLeft(16).AsFloat32x16().StoreSlice(wide[i:])
+	from, to := unsafe.Pointer(unsafe.SliceData(halves)), unsafe.Pointer(unsafe.SliceData(wide[:len(halves)]))
+	for i := 0; i < len(halves); i += panel {
+		a := archsimd.LoadUint16x16((*[16]uint16)(unsafe.Add(from, 2*i)))
+		b := archsimd.LoadUint16x16((*[16]uint16)(unsafe.Add(from, 2*i+32)))
+		a.ExtendToUint32().ShiftAllLeft(16).AsFloat32x16().Store(at(to, i))
+		b.ExtendToUint32().ShiftAllLeft(16).AsFloat32x16().Store(at(to, i+16))
 	}
 }
 
 func widenBytes(wide []float32, bytes []int8) {
-	for i := 0; i < len(bytes); i += 16 {
-		archsimd.LoadInt8x16Slice(bytes[i:]).ExtendToInt32().ConvertToFloat32().StoreSlice(wide[i:])
+	from, to := unsafe.Pointer(unsafe.SliceData(bytes)), unsafe.Pointer(unsafe.SliceData(wide[:len(bytes)]))
+	for i := 0; i < len(bytes); i += panel {
+		a := archsimd.LoadInt8x16((*[16]int8)(unsafe.Add(from, i)))
+		b := archsimd.LoadInt8x16((*[16]int8)(unsafe.Add(from, i+16)))
+		a.ExtendToInt32().ConvertToFloat32().Store(at(to, i))
+		b.ExtendToInt32().ConvertToFloat32().Store(at(to, i+16))
 	}
 }
 

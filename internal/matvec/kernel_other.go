@@ -18,6 +18,21 @@ func accumulate(sums, x, weights []float32, stride, from, size, rows int) {
 	}
 }
 
+// Scores writes the inner products of a query and the keys that begin at the given places.
+func Scores(scores, query, keys []float32, places []int32) {
+	for i, p := range places {
+		scores[i] = Dot(query, keys[p:][:len(query)])
+	}
+}
+
+// Blend writes the sum of the values that begin at the given places, each times its weight.
+func Blend(out, weights, values []float32, places []int32) {
+	clear(out)
+	for i, p := range places {
+		AddScaled(out, values[p:][:len(out)], weights[i])
+	}
+}
+
 func widenHalves(wide []float32, halves []uint16) {
 	for i, h := range halves {
 		wide[i] = math.Float32frombits(uint32(h) << 16)

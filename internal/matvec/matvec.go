@@ -113,46 +113,49 @@ func (m *Matrix) Mul(y, x []float32, rows int) {
 	const chunk = 4 // panels taken by a worker at a time
 	panels := (m.Out + panel - 1) / panel
 	Parallel((panels+chunk-1)/chunk, func(i int) {
-		var s scratch
-		for p := i * chunk; p < min(panels, (i+1)*chunk); p++ {
-			m.mulPanel(&s, y, x, rows, p)
+		s := scratches.Get().(*scratch)
+		if len(s.sums) < rows*panel {
+			s.sums = make([]float32, rows*panel)
 		}
+		for p := i * chunk; p < min(panels, (i+1)*chunk); p++ {
+			m.mulPanel(s, y, x, rows, p)
+		}
+		scratches.Put(s)
 	})
 }
 
 // scratch is a worker's memory.
 type scratch struct {
 	wide [block * panel]float32
-	sums [8 * panel]float32
+	sums []float32 // [rows][32]
 }
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }} //nolint:gochecknoglobals // a pool is shared by its nature
 
 // mulPanel computes 32 outputs of all rows.
 func (m *Matrix) mulPanel(s *scratch, y, x []float32, rows, p int) {
 	width := min(panel, m.Out-p*panel)
-	for row := 0; row < rows; row += 8 {
-		n := min(8, rows-row)
-		clear(s.sums[:n*panel])
-		if m.kind == Float32 {
-			accumulate(s.sums[:], x[row*m.In:], m.floats[p*panel*m.In:(p+1)*panel*m.In], m.In, 0, m.In, n)
-		} else {
-			for from := 0; from < m.In; from += block {
-				size := min(block, m.In-from)
-				at := (p*m.In + from) * panel
-				if m.kind == BFloat16 {
-					widenHalves(s.wide[:], m.halves[at:at+size*panel])
-				} else {
-					widenBytes(s.wide[:], m.bytes[at:at+size*panel])
-				}
-				accumulate(s.sums[:], x[row*m.In:], s.wide[:], m.In, from, size, n)
-			}
+	clear(s.sums[:rows*panel])
+	for from := 0; from < m.In; from += block {
+		size := min(block, m.In-from)
+		at := (p*m.In + from) * panel
+		weights := s.wide[:size*panel]
+		switch m.kind {
+		case Float32:
+			weights = m.floats[at : at+size*panel]
+		case BFloat16:
+			widenHalves(weights, m.halves[at:at+size*panel])
+		case Int8:
+			widenBytes(weights, m.bytes[at:at+size*panel])
 		}
-		for i := range n {
-			out := y[(row+i)*m.Out+p*panel:][:width]
-			copy(out, s.sums[i*panel:])
-			if m.kind == Int8 {
-				for j := range out {
-					out[j] *= m.scales[p*panel+j]
-				}
+		accumulate(s.sums, x, weights, m.In, from, size, rows)
+	}
+	for row := range rows {
+		out := y[row*m.Out+p*panel:][:width]
+		copy(out, s.sums[row*panel:])
+		if m.kind == Int8 {
+			for j := range out {
+				out[j] *= m.scales[p*panel+j]
 			}
 		}
 	}

@@ -119,6 +119,34 @@ func TestVectors(t *testing.T) {
 	}
 }
 
+func TestScoresAndBlend(t *testing.T) {
+	for _, size := range []int{10, 16, 64, 128} {
+		query, keys := random(size, 1), random(7*size, 2)
+		places := []int32{int32(3 * size), 0, int32(6 * size), 5}
+		weights, scores, out := []float32{0.5, -1, 2, 0.25}, make([]float32, 4), make([]float32, size)
+		matvec.Scores(scores, query, keys, places)
+		matvec.Blend(out, weights, keys, places)
+		for i, p := range places {
+			dot := 0.0
+			for j, q := range query {
+				dot += float64(q) * float64(keys[int(p)+j])
+			}
+			if math.Abs(float64(scores[i])-dot) > 1e-4 {
+				t.Errorf("size %d: score %d is %g, want %g", size, i, scores[i], dot)
+			}
+		}
+		for j := range out {
+			want := 0.0
+			for i, p := range places {
+				want += float64(weights[i]) * float64(keys[int(p)+j])
+			}
+			if math.Abs(float64(out[j])-want) > 1e-5 {
+				t.Errorf("size %d: out[%d] is %g, want %g", size, j, out[j], want)
+			}
+		}
+	}
+}
+
 func BenchmarkMul(b *testing.B) {
 	const in, out = 512, 32128
 	w := random(in*out, 1)

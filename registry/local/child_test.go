@@ -14,6 +14,7 @@ import (
 	"github.com/t5ctl/t5ctl/registry"
 	"github.com/t5ctl/t5ctl/registry/local"
 	"github.com/t5ctl/t5ctl/registry/registrytest"
+	"github.com/t5ctl/t5ctl/registry/sign"
 )
 
 // TestMain lets the tests start themselves as other processes, which can then be killed.
@@ -49,6 +50,9 @@ func work(job []string) int {
 	case "collect": // [DIE-AT-STEP]
 		dieAt(store, args)
 		_, err = r.Collect(context.Background(), "m", registry.SweepOptions{})
+	case "rotate": // [DIE-AT-STEP]: the key "ci" that lies beside the store
+		dieAt(store, args)
+		err = rotate(root, store)
 	case "limited": // BYTES VERB …
 		limit, _ := strconv.ParseUint(args[0], 10, 64)
 		if err := limitFileSize(limit); err != nil {
@@ -90,6 +94,23 @@ func dieAt(store *local.Store, args []string) {
 			time.Sleep(time.Minute) // the signal is on its way
 		}
 	})
+}
+
+// keysOf is the folder of keys beside a store.
+func keysOf(root string) sign.Keys { return sign.Keys{Dir: root + "-keys"} }
+
+// rotate replaces the key "ci", as registry key rotate does.
+func rotate(root string, store *local.Store) error {
+	keys := keysOf(root)
+	old, fresh, err := keys.Follow("ci")
+	if err != nil {
+		return err
+	}
+	r := registry.New(store, registry.Options{Actor: "child", Key: old})
+	if _, err := r.RotateKey(context.Background(), "m", fresh.PublicKey, "yearly"); err != nil {
+		return err
+	}
+	return keys.Finish("ci", old)
 }
 
 func pushFolder(r *registry.Registry, dir string) error {

@@ -19,6 +19,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/t5ctl/t5ctl/internal/digest"
 	"github.com/t5ctl/t5ctl/registry"
 	"github.com/t5ctl/t5ctl/registry/local"
 	"github.com/t5ctl/t5ctl/registry/registrytest"
@@ -127,23 +128,59 @@ func versions(t testing.TB, root string) int {
 func TestKilledAtEveryStep(t *testing.T) {
 	base, _ := filled(t, 2)
 	fresh := registrytest.WriteModel(t, tempDir(t), 9)
+	orphans := []string{"one", "two", "three"}
+	orphan := func(root, content string) string {
+		return filepath.Join(root, "m", "blobs", "sha256", strings.TrimPrefix(digest.Bytes([]byte(content)), "sha256:"))
+	}
 	jobs := map[string]struct {
-		args  []string
-		after func(t *testing.T, root string)
+		args    []string
+		after   func(t *testing.T, root string)
+		prepare func(t *testing.T, root string)
 	}{
-		"push": {[]string{"push", "ROOT", fresh}, func(t *testing.T, root string) {
+		"push": {args: []string{"push", "ROOT", fresh}, after: func(t *testing.T, root string) {
 			if n := versions(t, root); n != 3 {
 				t.Errorf("%d versions", n)
 			}
 		}},
-		"first push": {[]string{"push", "EMPTY", fresh}, func(t *testing.T, root string) {
+		"first push": {args: []string{"push", "EMPTY", fresh}, after: func(t *testing.T, root string) {
 			if n := versions(t, root); n != 1 {
 				t.Errorf("%d versions", n)
 			}
 		}},
-		"promote": {[]string{"promote", "ROOT", "m@v2", "prod", ""}, func(t *testing.T, root string) {
+		"promote": {args: []string{"promote", "ROOT", "m@v2", "prod", ""}, after: func(t *testing.T, root string) {
 			if v, err := open(root).Resolve(t.Context(), registry.Ref{Model: "m", Channel: "prod"}); err != nil || v.Version != 2 {
 				t.Errorf("prod serves %s, %v", v.Name, err)
+			}
+		}},
+		"gc": {args: []string{"collect", "ROOT"}, prepare: func(t *testing.T, root string) {
+			for _, content := range orphans {
+				if err := os.WriteFile(orphan(root, content), []byte(content), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, after: func(t *testing.T, root string) {
+			for _, content := range orphans {
+				if _, err := os.Stat(orphan(root, content)); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("the orphan %s is left: %v", content, err)
+				}
+			}
+		}},
+		"rotate": {args: []string{"rotate", "ROOT"}, prepare: func(t *testing.T, root string) {
+			if _, err := keysOf(root).Create("ci"); err != nil {
+				t.Fatal(err)
+			}
+		}, after: func(t *testing.T, root string) {
+			now, err := keysOf(root).Load("ci")
+			history, historyErr := open(root).History(t.Context(), "m", "", registry.Moment{})
+			if err != nil || historyErr != nil {
+				t.Fatal(err, historyErr)
+			}
+			found := false
+			for _, e := range history.Events {
+				found = found || e.Kind == registry.KindRotate && e.Key.Next == now.ID
+			}
+			if !found {
+				t.Errorf("no record names the key %s", now.ID)
 			}
 		}},
 	}
@@ -159,6 +196,9 @@ func TestKilledAtEveryStep(t *testing.T) {
 				}
 				args := slices.Clone(job.args)
 				args[1] = root
+				if job.prepare != nil {
+					job.prepare(t, root)
+				}
 				if args[0] == "promote" {
 					args[4] = "v1"
 				}
@@ -166,13 +206,18 @@ func TestKilledAtEveryStep(t *testing.T) {
 				if versions(t, root) > 0 {
 					sound(t, root, true)
 				}
+				if job.args[0] == "rotate" && code == 0 { // it is done, and a second one would be another
+					job.after(t, root)
+					t.Logf("faults: folder: %s killed at each of its %d steps: opens, verifies, and the same command ends it", name, step-1)
+					return
+				}
 				if again := exitOf(t, child(t, again(args, code)...)); again != 0 {
 					t.Fatalf("step %d: the same command again: exit %d", step, again)
 				}
 				sound(t, root, false)
 				job.after(t, root)
 				if code == 0 {
-					t.Logf("%s has %d steps", name, step-1)
+					t.Logf("faults: folder: %s killed at each of its %d steps: opens, verifies, and the same command ends it", name, step-1)
 					return
 				}
 			}
@@ -240,7 +285,7 @@ func TestKilledAtAnyTime(t *testing.T) {
 		t.Errorf("gc left %v", left)
 	}
 	sound(t, root, false)
-	t.Logf("40 kills, %d records", last)
+	t.Logf("faults: folder: 40 kills at random moments, %d records, nothing torn", last)
 }
 
 // TestTwentyProcesses lets twenty processes write to one store at once: each pushes a version
@@ -281,6 +326,7 @@ func TestTwentyProcesses(t *testing.T) {
 		t.Errorf("%d promotions succeeded, %d channels are there, %v", own[0], len(channels), err)
 	}
 	one := all(func(i int) []string { return []string{"promote", root, fmt.Sprintf("m@v%d", i+2), "prod", "v1"} })
+	t.Logf("faults: folder: %d processes: %d pushes and %d promotions kept, %d winner of one channel", processes, processes, own[0], one[0])
 	if one[0] != 1 || one[1] != processes-1 {
 		t.Errorf("%d winners and %d conflicts of %d", one[0], one[1], processes)
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"strings"
@@ -249,7 +250,15 @@ func (x *extraction) fromRows(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return x.overlap(ctx, heldout, outputs)
+	if err := x.overlap(ctx, heldout, outputs); err != nil {
+		return err
+	}
+	probe := exposure.PIIProbe{Writer: searcher{x.model}, Prefix: x.prefix, Key: make([]byte, 32), Tokens: x.opts.maxNewTokens}
+	if _, err := rand.Read(probe.Key); err != nil { // thrown away: hashes tell values apart in this report alone
+		return err
+	}
+	x.result.PII, err = probe.Run(ctx, train, heldout)
+	return err
 }
 
 // outputs writes the best output of each row.

@@ -17,6 +17,8 @@ import (
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/eval/exposure"
 	"github.com/t5ctl/t5ctl/internal/digest"
+	"github.com/t5ctl/t5ctl/internal/runfolder"
+	"github.com/t5ctl/t5ctl/recipes"
 )
 
 // exposureRunOptions is what the command line of exposure run says, not yet checked.
@@ -26,6 +28,7 @@ type exposureRunOptions struct {
 	references                             int
 	repetitions                            []int
 	extrapolate, force                     bool
+	maxInput, maxTarget                    int
 	given                                  func(flag string) bool
 }
 
@@ -38,6 +41,8 @@ func (o *exposureRunOptions) bind(flags *pflag.FlagSet) {
 	flags.IntVar(&o.references, "references", 0, "`number` of alternatives; 0 is the manifest's")
 	flags.IntSliceVar(&o.repetitions, "repetitions", nil, "test only canaries planted so `often`; the control always")
 	flags.BoolVar(&o.extrapolate, "extrapolate", false, "estimate exposures beyond the number of alternatives")
+	flags.IntVar(&o.maxInput, "max-input", 0, "`tokens` at which training cut inputs (default: what the run's recipe says)")
+	flags.IntVar(&o.maxTarget, "max-target", 0, "`tokens` at which training cut targets (default: what the run's recipe says)")
 	flags.BoolVar(&o.force, "force", false, "replace a report of the same name")
 	o.given = flags.Changed
 }
@@ -123,10 +128,12 @@ func runExposureRun(ctx context.Context, app *App, opts exposureRunOptions) erro
 	if opts.given("prefix") {
 		prefix = opts.prefix
 	}
+	opts.lengths(ref)
 	progress := app.Term.Progress("testing canaries", int64(len(manifest.Canaries)), "canaries")
 	defer progress.Done()
 	report, err := exposure.Run(ctx, m, manifest, exposure.Options{
 		References: opts.references, Repetitions: opts.repetitions, Prefix: prefix, Extrapolate: opts.extrapolate,
+		MaxInput: opts.maxInput, MaxTarget: opts.maxTarget,
 		TokenCount: func(text string) int { return len(m.Tokenizer.Sequence(text)) },
 		Done:       func(done, _ int) { progress.Set(int64(done)) },
 	})
@@ -141,6 +148,25 @@ func runExposureRun(ctx context.Context, app *App, opts exposureRunOptions) erro
 		return err
 	}
 	return showExposure(app, report, opts)
+}
+
+// lengths fills in where training cut texts, if the model is a run that says so.
+func (o *exposureRunOptions) lengths(ref string) {
+	dir, _, err := runfolder.Open(ref)
+	if err != nil {
+		return
+	}
+	loaded, err := recipes.Load(dir.Path(runfolder.SettledFile), nil)
+	if err != nil {
+		return // of another version; the flags say it then
+	}
+	data := loaded.Data.WithDefaults()
+	if !o.given("max-input") {
+		o.maxInput = data.MaxInput
+	}
+	if !o.given("max-target") {
+		o.maxTarget = data.MaxTarget
+	}
 }
 
 // keep writes the report where that is wanted.
@@ -169,6 +195,13 @@ func showExposure(app *App, report eval.Report, opts exposureRunOptions) error {
 		t.Table(tab)
 		t.Println()
 		t.Table(resultsTable(report.Metrics))
+		for i, c := range d.Cut {
+			if i == 5 {
+				t.Warnf("%d more canaries were cut", len(d.Cut)-i)
+				break
+			}
+			t.Warnf("not scored: %s %s", c.ID, c.Reason)
+		}
 		for _, r := range report.Metrics {
 			if r.Verdict == eval.VerdictVoid {
 				t.Warnf("void: %s", r.Note)

@@ -2,6 +2,10 @@ package cli_test
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -45,6 +49,29 @@ func replace(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s does not hold %q", args[0], args[1])
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(text, args[1], args[2])), 0o644))
+}
+
+// receive starts a receiver of webhooks that puts what it gets into a file, if it is signed with
+// the secret, and its address into the variable NAME: receive NAME FILE SECRET.
+func receive(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: receive NAME FILE SECRET")
+	}
+	path, secret := ts.MkAbs(args[1]), []byte(args[2])
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		mac := hmac.New(sha256.New, secret)
+		_, _ = mac.Write(body) // a hash takes everything
+		if want := "sha256=" + hex.EncodeToString(mac.Sum(nil)); err != nil || !hmac.Equal([]byte(want), []byte(r.Header.Get("X-T5ctl-Signature-256"))) {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		if err := os.WriteFile(path, append(body, []byte(r.Header.Get("X-T5ctl-Delivery"))...), 0o600); err != nil {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	}))
+	ts.Defer(server.Close)
+	ts.Setenv(args[0], server.URL)
 }
 
 // serve starts a registry server that lives as long as the script, and puts its host into the

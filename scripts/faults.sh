@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Runs the long fault tests of the registry and writes what they found to the file $1.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+T5CTL_FAULTS=1 T5CTL_REQUIRE_REGISTRY=1 go test -count=1 -p 1 -v -timeout 30m ./registry/local ./registry/oci >"$log" 2>&1 || {
+	grep -E '^ *(---|[a-z_]+_test.go:)|FAIL' "$log" | grep -v -- '--- PASS' >&2
+	exit 1
+}
+{
+	echo '# Faults'
+	echo
+	echo 'What `make test-faults` printed: processes that are killed, disks that are full, bytes that change,'
+	echo 'writers that come at once, servers that fail, against a folder and against real servers on this'
+	echo 'machine (`distribution` v3.1.2 as a process of its own; `ocimem`, with and without tags that move).'
+	echo
+	echo '| place | what was done, and what came of it |'
+	echo '| --- | --- |'
+	sed -n 's/^ *[a-z_]*_test.go:[0-9]*: faults: \([^:]*\): \(.*\)$/| \1 | \2 |/p' "$log" | sort -u
+	echo
+	echo 'Tests that passed:'
+	echo
+	sed -n 's/^--- PASS: \(Test[A-Za-z]*\) (\(.*\))$/- \1, \2/p' "$log" | sort
+} >"$1"

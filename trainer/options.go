@@ -36,6 +36,7 @@ type Options struct {
 	ClipNorm       float64      `yaml:"clip_norm"`        // largest global norm of a gradient; 0 does not clip
 	LabelSmoothing float64      `yaml:"label_smoothing"`  // share of the target spread over the vocabulary
 	ZLoss          float64      `yaml:"z_loss"`           // weight of the squared log normaliser
+	Distill        Distillation `yaml:"distill"`          // a model to learn from beside the labels
 	Dropout        *float64     `yaml:"dropout"`          // instead of the model's dropout_rate
 	Precision      string       `yaml:"precision"`        // fp32, or bf16 for the matrix products (weights stay fp32)
 
@@ -49,6 +50,14 @@ type Options struct {
 	Keep          Keep          `yaml:"keep"`           // checkpoints that stay on disk
 	Metric        string        `yaml:"metric"`         // by which the best checkpoint is chosen: loss, or a metric of the recipe's eval section
 	EarlyStopping EarlyStopping `yaml:"early_stopping"` // when to give up
+}
+
+// Distillation lets a run learn the distributions of a teacher over the next token, beside the
+// labels: (1 − weight)·loss + weight·temperature²·KL(teacher ‖ student).
+type Distillation struct {
+	Teacher     string  `yaml:"teacher"`     // the model to learn from, of the same vocabulary; empty: none
+	Temperature float64 `yaml:"temperature"` // softens both distributions
+	Weight      float64 `yaml:"weight"`      // of the teacher's part, in (0, 1]
 }
 
 // Keep says which checkpoints stay on disk.
@@ -68,7 +77,7 @@ func DefaultOptions() Options {
 	return Options{
 		Method: LoRA, LoRA: lora.DefaultOptions(), Optimizer: DefaultOptimizer(), Schedule: DefaultSchedule(),
 		Batch: 32, Accumulate: 1, ClipNorm: 1, Precision: "fp32", SaveDType: "fp32", LogEvery: 10,
-		Keep: Keep{Best: 1, Last: 1}, Metric: "loss",
+		Keep: Keep{Best: 1, Last: 1}, Metric: "loss", Distill: Distillation{Temperature: 2, Weight: 0.5},
 	}
 }
 
@@ -100,6 +109,9 @@ func (o Options) Validate() error {
 	}
 	if d := o.Dropout; d != nil && (*d < 0 || *d >= 1) {
 		bad("dropout is %g, must be in [0, 1)", *d)
+	}
+	if d := o.Distill; d.Teacher != "" && (d.Temperature <= 0 || d.Weight <= 0 || d.Weight > 1) {
+		bad("distill: temperature must be positive and weight in (0, 1], not %g and %g", d.Temperature, d.Weight)
 	}
 	if o.LabelSmoothing < 0 || o.LabelSmoothing >= 1 {
 		bad("label_smoothing is %g, must be in [0, 1)", o.LabelSmoothing)

@@ -19,14 +19,15 @@ import (
 type network struct {
 	config   t5.Config
 	adapter  *lora.Adapter // nil: every weight learns
+	teacher  *t5.Config    // of the model that is learned from; nil: none
 	options  Options
 	learning []device.Input
-	frozen   []device.Input
-	norm     []bool // learning[i] is a layer norm's scale
+	frozen   []device.Input // the base under an adapter, then the teacher
+	norm     []bool         // learning[i] is a layer norm's scale
 }
 
-func newNetwork(config t5.Config, adapter *lora.Adapter, options Options) *network {
-	n := &network{config: config, adapter: adapter, options: options}
+func newNetwork(config t5.Config, adapter *lora.Adapter, teacher *t5.Config, options Options) *network {
+	n := &network{config: config, adapter: adapter, teacher: teacher, options: options}
 	for _, spec := range config.Specs() {
 		in := device.Input{Name: spec.Name, Shape: shapes.Make(dtypes.Float32, spec.Shape...)}
 		if adapter != nil {
@@ -42,15 +43,47 @@ func newNetwork(config t5.Config, adapter *lora.Adapter, options Options) *netwo
 			n.norm = append(n.norm, false)
 		}
 	}
+	if teacher != nil {
+		for _, spec := range teacher.Specs() {
+			n.frozen = append(n.frozen, device.Input{Name: "teacher." + spec.Name, Shape: shapes.Make(dtypes.Float32, spec.Shape...)})
+		}
+	}
 	return n
+}
+
+// base is how many of the frozen tensors are the base's.
+func (n *network) base() int {
+	if n.adapter == nil {
+		return 0
+	}
+	return len(n.config.Specs())
+}
+
+// guide makes the teacher of the frozen arguments, and what it makes of a batch; nil where there
+// is none.
+func (n *network) guide(shape batchShape, frozen, batch []*Node) *t5.Teacher {
+	if n.teacher == nil {
+		return nil
+	}
+	net := &t5.Network{Config: *n.teacher, Weights: map[string]*Node{}, Compute: n.compute()}
+	for i, spec := range n.teacher.Specs() {
+		net.Weights[spec.Name] = frozen[n.base()+i]
+	}
+	d := n.options.Distill
+	return &t5.Teacher{Network: net, States: StopGradient(shape.states(net, batch)), Temperature: d.Temperature, Weight: d.Weight}
+}
+
+// compute is the type of the matrix products.
+func (n *network) compute() dtypes.DType {
+	if n.options.Precision == "bf16" {
+		return dtypes.BFloat16
+	}
+	return dtypes.Float32
 }
 
 // build makes the model of the arguments. A nil seed trains without dropout, as evaluation does.
 func (n *network) build(learning, frozen []*Node, seed *Node) *t5.Network {
-	net := &t5.Network{Config: n.config, Weights: map[string]*Node{}}
-	if n.options.Precision == "bf16" {
-		net.Compute = dtypes.BFloat16
-	}
+	net := &t5.Network{Config: n.config, Weights: map[string]*Node{}, Compute: n.compute()}
 	if seed != nil {
 		rate := n.config.DropoutRate
 		if n.options.Dropout != nil {
@@ -64,7 +97,7 @@ func (n *network) build(learning, frozen []*Node, seed *Node) *t5.Network {
 		}
 		return net
 	}
-	for i, in := range n.frozen {
+	for i, in := range n.frozen[:n.base()] {
 		net.Weights[in.Name] = frozen[i]
 	}
 	n.adapter.Attach(net, learning)
@@ -107,10 +140,15 @@ func (s batchShape) loss(l t5.Loss, net *t5.Network, batch []*Node) t5.Sums {
 		const most = 64 << 20 // bytes of logits at a time
 		chunk = max(1, most/(4*s.rows*net.Config.VocabSize))
 	}
+	return l.OfStates(net, s.states(net, batch), batch[1], chunk)
+}
+
+// states are the decoder's states of a batch whose tensors are those of inputs.
+func (s batchShape) states(net *t5.Network, batch []*Node) *Node {
 	if s.packed {
-		return l.OfStates(net, net.PackedStates(batch[0], batch[1], batch[2], batch[3]), batch[1], chunk)
+		return net.PackedStates(batch[0], batch[1], batch[2], batch[3])
 	}
-	return l.OfStates(net, net.States(batch[0], batch[1]), batch[1], chunk)
+	return net.States(batch[0], batch[1])
 }
 
 // Elements of the vector of sums that the programs give.
@@ -132,11 +170,11 @@ func stack(s t5.Sums) *Node {
 func (n *network) gradients(b *device.Backend, shape batchShape) (*device.Program, error) {
 	inputs := append(append(append([]device.Input{}, n.learning...), n.frozen...), shape.inputs()...)
 	inputs = append(inputs, device.Input{Name: "seed", Shape: shapes.Make(dtypes.Uint32)})
-	loss := t5.Loss{LabelSmoothing: n.options.LabelSmoothing, ZLoss: n.options.ZLoss}
 	return b.Compile("t5.gradients "+shape.String(), inputs, func(in []*Node) []*Node {
 		learning, frozen, rest := n.divide(in)
 		net := n.build(learning, frozen, rest[len(rest)-1])
 		net.Checkpointing = n.options.GradientCheckpointing
+		loss := t5.Loss{LabelSmoothing: n.options.LabelSmoothing, ZLoss: n.options.ZLoss, Teacher: n.guide(shape, frozen, rest)}
 		s := shape.loss(loss, net, rest)
 		return append(Gradient(s.Loss, learning...), stack(s))
 	})

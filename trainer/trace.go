@@ -82,7 +82,7 @@ func (n *network) probes(b *device.Backend, shape batchShape, names *[]string) (
 		learning, frozen, rest := n.divide(in)
 		net := n.build(learning, frozen, rest[len(rest)-1])
 		net.Probe = look
-		sums := shape.loss(t5.Loss{LabelSmoothing: n.options.LabelSmoothing, ZLoss: n.options.ZLoss}, net, rest)
+		sums := shape.loss(t5.Loss{LabelSmoothing: n.options.LabelSmoothing, ZLoss: n.options.ZLoss, Teacher: n.guide(shape, frozen, rest)}, net, rest)
 		look("the loss", sums.Loss)
 		return []*Node{Concatenate(flags, 0)}
 	})

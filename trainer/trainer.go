@@ -40,6 +40,7 @@ type Job struct {
 	Base        *t5.Checkpoint // nil: fresh weights from the seed
 	BaseName    string         // written into an adapter's config
 	Adapter     [][]float32    // values that an adapter starts from, in the order of its Specs; nil: fresh ones
+	Teacher     *t5.Checkpoint // the model to learn from, where train.distill names one
 	Train       Batches
 	Validation  Batches   // nil: no evaluation
 	Evaluator   Evaluator // nil: loss and token accuracy only
@@ -80,6 +81,13 @@ func (e *NonFiniteError) Error() string {
 		first = ", first in " + e.First
 	}
 	return fmt.Sprintf("the loss or its gradient is not finite at step %d%s, rows %v%s", e.Step, first, rows, more)
+}
+
+// VocabularyError says that a teacher's vocabulary is not the student's.
+type VocabularyError struct{ Teacher, Student int }
+
+func (e *VocabularyError) Error() string {
+	return fmt.Sprintf("the teacher's vocabulary has %d entries, the student's %d; both must be the same", e.Teacher, e.Student)
 }
 
 // InterruptedError says that the run was asked to stop and has saved its state.
@@ -152,7 +160,13 @@ func (r *run) prepare() error {
 			return err
 		}
 	}
-	r.net = newNetwork(r.Config, adapter, r.Options)
+	var teacher *t5.Config
+	if r.Teacher != nil {
+		if teacher = &r.Teacher.Config; teacher.VocabSize != r.Config.VocabSize {
+			return &VocabularyError{Teacher: teacher.VocabSize, Student: r.Config.VocabSize}
+		}
+	}
+	r.net = newNetwork(r.Config, adapter, teacher, r.Options)
 	r.total = r.Options.Steps
 	if r.Options.Epochs > 0 {
 		r.total = int(math.Ceil(r.Options.Epochs * float64(r.Train.PerEpoch()) / float64(r.Options.Accumulate)))
@@ -195,6 +209,13 @@ func (r *run) place(adapter *lora.Adapter) (err error) {
 			}
 			r.learn = append(r.learn, t)
 		}
+	}
+	if r.Teacher != nil {
+		teacher, err := r.Teacher.Place(r.Backend.Float32)
+		if err != nil {
+			return err
+		}
+		r.frozen = append(r.frozen, teacher...)
 	}
 	for _, m := range r.net.moments() {
 		t, err := r.Backend.Float32(make([]float32, m.Shape.Size()), m.Shape.Dimensions...)
@@ -285,7 +306,7 @@ func (r *run) announce() {
 		return n
 	}
 	learning := count(r.learn)
-	r.Sink(Started{Step: r.step, Total: r.total, Parameters: learning + count(r.frozen), Learning: learning, Backend: r.Backend.Describe()})
+	r.Sink(Started{Step: r.step, Total: r.total, Parameters: learning + count(r.frozen[:r.net.base()]), Learning: learning, Backend: r.Backend.Describe()})
 }
 
 // interrupt saves what there is, so that the run can go on.
@@ -342,7 +363,7 @@ func (r *run) checkpointPath(step int) string {
 func (r *run) weights() decode.Weights {
 	w := decode.Weights{Config: r.Config, Base: r.learn}
 	if r.net.adapter != nil {
-		w.Base, w.Adapter, w.Update = r.frozen, r.net.adapter, r.learn
+		w.Base, w.Adapter, w.Update = r.frozen[:r.net.base()], r.net.adapter, r.learn
 	}
 	return w
 }

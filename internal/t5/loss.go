@@ -12,6 +12,17 @@ const Ignore = -100
 type Loss struct {
 	LabelSmoothing float64 // share ε spread evenly over the vocabulary, as torch's CrossEntropyLoss does
 	ZLoss          float64 // weight of log²Z, which keeps the logits from drifting
+	Teacher        *Teacher
+}
+
+// Teacher is a model whose distribution over the next token is learned beside the labels (Hinton
+// et al. 2015): the loss of a token is (1 − Weight)·L + Weight·T²·KL(teacher ‖ student), both
+// softened by the temperature T.
+type Teacher struct {
+	Network     *Network
+	States      *Node // of the teacher's decoder [batch, targets, d_model]
+	Temperature float64
+	Weight      float64
 }
 
 // Sums are totals over the positions that have a target; a mean is taken once, over all rows of
@@ -26,7 +37,10 @@ type Sums struct {
 // Of sums the loss of every position of a batch.
 //
 //	logits [batch, targets, vocab] float32, labels [batch, targets]   →   scalars, float32
-func (l Loss) Of(logits, labels *Node) Sums {
+func (l Loss) Of(logits, labels *Node) Sums { return l.of(logits, labels, nil) }
+
+// of takes the teacher's logits too, or nil.
+func (l Loss) of(logits, labels, teacher *Node) Sums {
 	logProb, logZ := TokenLogProbs(logits, labels) // [batch, targets] each
 	counted := ConvertDType(NotEqual(labels, ConstAs(labels, int32(Ignore))), dtypes.Float32)
 	nll := Neg(logProb)
@@ -37,6 +51,10 @@ func (l Loss) Of(logits, labels *Node) Sums {
 	}
 	if l.ZLoss > 0 {
 		loss = Add(loss, MulScalar(Mul(logZ, logZ), l.ZLoss))
+	}
+	if teacher != nil {
+		soft := MulScalar(divergence(teacher, logits, l.Teacher.Temperature), l.Teacher.Weight*l.Teacher.Temperature*l.Teacher.Temperature)
+		loss = Add(MulScalar(loss, 1-l.Teacher.Weight), soft)
 	}
 	best := Equal(ArgMax(logits, -1, dtypes.Int32), labels)
 	return Sums{
@@ -54,14 +72,20 @@ func (l Loss) Of(logits, labels *Node) Sums {
 //	states [batch, targets, d_model], labels [batch, targets]   →   scalars, float32
 func (l Loss) OfStates(n *Network, states, labels *Node, chunk int) Sums {
 	targets := labels.Shape().Dimensions[1]
+	guide := func(from, to int) *Node {
+		if l.Teacher == nil {
+			return nil
+		}
+		return StopGradient(l.Teacher.Network.Logits(Slice(l.Teacher.States, AxisRange(), AxisRange(from, to))))
+	}
 	if chunk >= targets {
-		return l.Of(n.Logits(states), labels)
+		return l.of(n.Logits(states), labels, guide(0, targets))
 	}
 	var total Sums
 	for from := 0; from < targets; from += chunk {
 		to := min(from+chunk, targets)
 		part := Slice(states, AxisRange(), AxisRange(from, to)).Checkpoint()
-		s := l.Of(n.Logits(part), Slice(labels, AxisRange(), AxisRange(from, to)))
+		s := l.of(n.Logits(part), Slice(labels, AxisRange(), AxisRange(from, to)), guide(from, to))
 		s = Sums{s.Loss.StopCheckpoint(), s.NLL.StopCheckpoint(), s.Tokens, s.Correct.StopCheckpoint()}
 		if from == 0 {
 			total = s
@@ -70,6 +94,21 @@ func (l Loss) OfStates(n *Network, states, labels *Node, chunk int) Sums {
 		total = Sums{Add(total.Loss, s.Loss), Add(total.NLL, s.NLL), Add(total.Tokens, s.Tokens), Add(total.Correct, s.Correct)}
 	}
 	return total
+}
+
+// divergence is KL(p ‖ q) at each position, of the distributions that the logits give at a
+// temperature.
+//
+//	p, q [batch, targets, vocab]   →   [batch, targets]
+func divergence(p, q *Node, temperature float64) *Node {
+	p, q = DivScalar(p, temperature), DivScalar(q, temperature)
+	logP, logQ := logSoftmax(p), logSoftmax(q)
+	return ReduceSum(Mul(Exp(logP), Sub(logP, logQ)), -1)
+}
+
+func logSoftmax(x *Node) *Node {
+	x = Sub(x, StopGradient(ReduceAndKeep(x, ReduceMax, -1)))
+	return Sub(x, Log(ReduceAndKeep(Exp(x), ReduceSum, -1)))
 }
 
 // TokenLogProbs gives the log-probability of each label and the log of the normaliser. What it

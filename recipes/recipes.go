@@ -202,21 +202,29 @@ func leaves(err error) []string {
 	return lines
 }
 
-// At gives the recipe with its relative paths seen from dir. A base that is no folder there is
-// left as it is: it may be a reference.
+// At gives the recipe with its relative paths seen from dir. A base or teacher that is no folder
+// there is left as it is: it may be a reference.
 func (r Recipe) At(dir string) Recipe {
 	r.Data = r.Data.At(dir)
 	r.Eval = r.Eval.At(dir)
 	if r.Tokenizer.Path != "" && !filepath.IsAbs(r.Tokenizer.Path) {
 		r.Tokenizer.Path = filepath.Join(dir, r.Tokenizer.Path)
 	}
-	if r.Base != "" && !filepath.IsAbs(r.Base) && !strings.HasPrefix(r.Base, "hf:") {
-		here := filepath.Join(dir, filepath.FromSlash(r.Base))
-		if _, err := os.Stat(here); err == nil || explicitPath(r.Base) {
-			r.Base = here
-		}
-	}
+	r.Base = modelAt(dir, r.Base)
+	r.Train.Distill.Teacher = modelAt(dir, r.Train.Distill.Teacher)
 	return r
+}
+
+// modelAt is a model reference seen from dir.
+func modelAt(dir, ref string) string {
+	if ref == "" || filepath.IsAbs(ref) || strings.HasPrefix(ref, "hf:") {
+		return ref
+	}
+	here := filepath.Join(dir, filepath.FromSlash(ref))
+	if _, err := os.Stat(here); err == nil || explicitPath(ref) {
+		return here
+	}
+	return ref
 }
 
 // explicitPath says whether a reference can only be a path.

@@ -107,6 +107,7 @@ func trainRules() []rule {
 		as(exitConflict, saying[*existingRunError]("--resume goes on with it; another --output starts a new one")),
 		as(exitUsage, func(e *lora.NoTargetError) string { return "" }),
 		as[*trainer.UnknownMetricError](exitUsage, nil),
+		as(exitUsage, saying[*trainer.VocabularyError]("teacher and student must share one tokenizer")),
 		as[*lora.UnsupportedError](exitUsage, nil),
 		as(exitCorrupt, saying[*model.TokenizerError]("use the tokenizer that is in the model's folder")),
 		as(exitCorrupt, saying[*t5.WeightsError]("config.json and weights must come from the same model")),
@@ -195,6 +196,9 @@ func (t *training) load(ctx context.Context) (err error) {
 	if err := t.openBase(ctx); err != nil {
 		return err
 	}
+	if err := t.openTeacher(ctx); err != nil {
+		return err
+	}
 	return t.openTokenizer()
 }
 
@@ -275,7 +279,7 @@ func (t *training) job(ctx context.Context, backend *device.Backend) (trainer.Jo
 		return trainer.Job{}, err
 	}
 	job := trainer.Job{
-		Options: t.recipe.Train, Config: t.config, Base: t.base, BaseName: t.baseName(), Train: train, Backend: backend,
+		Options: t.recipe.Train, Config: t.config, Base: t.base, BaseName: t.baseName(), Teacher: t.teacher, Train: train, Backend: backend,
 		Dir: string(t.dir), Metadata: model.Metadata(t.tokenizer, t.recipe.Data.Prefix), Resume: t.opts.resume, TraceNaN: t.opts.trace, Sink: t.sink,
 	}
 	if len(t.recipe.Data.Validation) > 0 {

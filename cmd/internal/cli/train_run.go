@@ -37,7 +37,9 @@ type training struct {
 	config    t5.Config
 	base      *t5.Checkpoint // nil: fresh weights
 	baseDir   string
-	baseTree  string // digest of the base's files
+	baseTree  string         // digest of the base's files
+	teacher   *t5.Checkpoint // nil: none
+	taught    string         // digest of the teacher's files
 	tokenizer *vocab.Tokenizer
 	dir       runfolder.Dir
 	record    record
@@ -60,8 +62,10 @@ func (t *training) close() {
 	if t.view != nil {
 		t.view.Done()
 	}
-	if t.base != nil {
-		_ = t.base.Close() // opened for reading
+	for _, c := range []*t5.Checkpoint{t.base, t.teacher} {
+		if c != nil {
+			_ = c.Close() // opened for reading
+		}
 	}
 	for _, c := range t.closers {
 		_ = c.Close() // opened for reading
@@ -69,6 +73,26 @@ func (t *training) close() {
 	if t.events != nil {
 		_ = t.events.Close() // every line was written at once
 	}
+}
+
+// openTeacher opens the model that train.distill names.
+func (t *training) openTeacher(ctx context.Context) error {
+	ref := t.recipe.Train.Distill.Teacher
+	if ref == "" {
+		return nil
+	}
+	resolved, err := resolveModel(ctx, t.app, ref)
+	if err != nil {
+		return fmt.Errorf("teacher of recipe %s: %w", t.recipe.Name, err)
+	}
+	if resolved.Adapter != "" {
+		return usageError{fmt.Errorf("teacher %s is an adapter; merge it with t5ctl model merge first", ref)}
+	}
+	t.taught = resolved.Tree
+	if t.teacher, err = t5.Open(resolved.Dir); err != nil {
+		return fmt.Errorf("teacher of recipe %s: %w", t.recipe.Name, err)
+	}
+	return nil
 }
 
 // openFolder makes the run folder, or opens the one that is to go on.
@@ -134,6 +158,7 @@ func (t *training) fingerprint() (string, error) {
 	for _, s := range t.lineage.Splits {
 		prints[s.Split] = s.Fingerprint
 	}
+	r.Train.Distill.Teacher = t.taught
 	data, err := json.Marshal(map[string]any{
 		"recipe": r, "base": t.baseTree, "tokenizer": t.tokenizer.Hash(), "mode": t.tokenizer.Mode(), "data": prints,
 	})

@@ -363,13 +363,16 @@ func longest(texts []string) int {
 
 // ScoreTargets gives the log-probability and the length of each target after its source.
 func (p predictor) ScoreTargets(ctx context.Context, sources, targets []string) ([]eval.TargetScore, error) {
-	out := make([]eval.TargetScore, len(targets))
-	for i, target := range targets {
-		logs, err := p.LogProbs(ctx, sources[i], []string{target})
-		if err != nil {
-			return nil, err
+	scores, err := p.ScorePairs(ctx, sources, targets)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]eval.TargetScore, len(scores))
+	for i, s := range scores {
+		out[i].Tokens = len(s.LogProbs)
+		for _, l := range s.LogProbs {
+			out[i].LogProb += float64(l)
 		}
-		out[i] = eval.TargetScore{LogProb: logs[0], Tokens: len(p.Tokenizer.Sequence(target))}
 	}
 	return out, nil
 }

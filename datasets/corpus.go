@@ -114,7 +114,7 @@ func (o TokenizeOptions) identify() (records []FileRecord, key string, err error
 		o.MaxInput, o.MaxTarget, o.Tokenizer.Mode(), o.Tokenizer.Hash(),
 	}
 	for _, path := range o.Files {
-		sum, size, err := digest.File(path)
+		record, err := recordOf(path)
 		if err != nil {
 			return nil, "", err
 		}
@@ -122,8 +122,8 @@ func (o TokenizeOptions) identify() (records []FileRecord, key string, err error
 		if err != nil {
 			return nil, "", err
 		}
-		records = append(records, FileRecord{Path: path, Digest: sum, Bytes: size})
-		settings = append(settings, sum, format, packing)
+		records = append(records, record)
+		settings = append(settings, record.Digest, format, packing)
 	}
 	if err := json.NewEncoder(h).Encode(settings); err != nil {
 		return nil, "", err

@@ -34,9 +34,10 @@ type SplitRecord struct {
 
 // FileRecord identifies a file as it was read.
 type FileRecord struct {
-	Path   string `json:"path"`
-	Digest string `json:"digest"`
-	Bytes  int64  `json:"bytes"`
+	Path   string   `json:"path"`
+	Digest string   `json:"digest"`
+	Bytes  int64    `json:"bytes"`
+	Made   *Lineage `json:"made,omitempty"` // how, where a record beside the file says it
 }
 
 // Stats counts what became of the rows of a split.

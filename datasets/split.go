@@ -223,3 +223,18 @@ func (o SplitOptions) deal(ctx context.Context, give func(Split, []byte) error, 
 	}
 	return rows, nil
 }
+
+// CarryCanaries marks a file that was made from others: where canaries were planted in one of those, their
+// record goes beside the new file too.
+func CarryCanaries(files []string, output string) error {
+	canaries, err := FindCanaries(files)
+	if err != nil {
+		return err
+	}
+	for i, canary := range canaries {
+		if err := copyCanaries(canary, filepath.Dir(output), filepath.Base(output), i); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 
 	"gonum.org/v1/gonum/stat/distuv"
@@ -202,7 +201,7 @@ func (d *MetricDelta) test(m *Metric, x, y [][]float64, o CompareOptions) {
 	} else {
 		d.BootstrapP = boot.P
 		d.RandomP = significance.Randomization(s, x, []significance.Stats{y}, o.Trials, 0, o.Seed)[1].P
-		d.CI = d.interval(m, x, y, o)
+		d.CI = d.interval(boot.Deltas)
 	}
 	if o.Margin > 0 && d.CI != nil {
 		holds := float64(d.CI[0]) > -o.Margin
@@ -213,28 +212,15 @@ func (d *MetricDelta) test(m *Metric, x, y [][]float64, o CompareOptions) {
 	}
 }
 
-// interval is the bootstrap's of the difference itself.
-func (d *MetricDelta) interval(m *Metric, x, y [][]float64, o CompareOptions) *[2]Number {
-	width := len(m.columns)
-	deltas := make([]float64, o.Samples)
-	sums := [2][]float64{make([]float64, width), make([]float64, width)}
-	for i := range deltas {
-		rng := rand.New(rand.NewPCG(o.Seed, uint64(i)))
-		clear(sums[0])
-		clear(sums[1])
-		for range x {
-			r := rng.IntN(len(x))
-			for k := range width {
-				sums[0][k] += x[r][k]
-				sums[1][k] += y[r][k]
-			}
-		}
-		deltas[i] = m.score(sums[1], len(x)) - m.score(sums[0], len(x))
-		if !m.HigherIsBetter {
-			deltas[i] = -deltas[i]
+// interval holds the middle 95 % of the resampled differences, turned so that more is better.
+func (d *MetricDelta) interval(deltas []float64) *[2]Number {
+	turned := slices.Clone(deltas)
+	if !d.HigherIsBetter {
+		for i := range turned {
+			turned[i] = -turned[i]
 		}
 	}
-	ci := interval(deltas, 0.95)
+	ci := interval(turned, 0.95)
 	if math.IsNaN(ci[0]) {
 		return nil
 	}

@@ -98,7 +98,7 @@ func nextAnswer(hyps *rowFile, refs []*rowFile) (Answered, error) {
 	if err != nil && !ended {
 		return Answered{}, err
 	}
-	a := Answered{Pair: Pair{ID: h.ID, Task: h.Task, Input: h.Input, Passages: h.Passages}}
+	a := Answered{Pair: Pair{ID: h.ID, Task: h.Task, Input: h.Input, Group: h.Group, Passages: h.Passages}}
 	answered := false
 	if len(refs) == 0 && !h.text {
 		a.Pair.References = h.listed()
@@ -177,6 +177,7 @@ type rowFile struct {
 type fileRow struct {
 	ID         string    `json:"id"`
 	Task       string    `json:"task"`
+	Group      string    `json:"group"`
 	Input      string    `json:"input"`
 	Output     *string   `json:"output"`
 	Passages   []string  `json:"passages"`

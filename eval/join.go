@@ -94,7 +94,7 @@ func nextJoined(f *rowFile, tables []map[string]fileRow, names []string, seen ma
 	if h.Output == nil {
 		return Answered{}, &LineError{f.path, f.line, `has no "output"`}
 	}
-	a := Answered{Pair: Pair{ID: h.ID, Task: h.Task, Input: h.Input}, Output: *h.Output}
+	a := Answered{Pair: Pair{ID: h.ID, Task: h.Task, Input: h.Input, Group: h.Group, Passages: h.Passages}, Output: *h.Output}
 	for i, table := range tables {
 		row, ok := table[h.ID]
 		if !ok {

@@ -24,6 +24,7 @@ import (
 // Sample is one row to score: what the model was given and wrote, and what would have been right.
 type Sample struct {
 	ID, Task   string
+	Group      string   // rows that are judged together; may be empty
 	Source     string   // as the model saw it; empty where only outputs are scored
 	Output     string   // what the model wrote
 	References []string // all acceptable answers, at least one

@@ -11,10 +11,10 @@ import (
 )
 
 // newQA is exact match or F1 of tokens after normalization, against the best answer.
-func newQA(label string, normalize func(string) string, exact bool) maker {
+func newQA(label string, best func(prediction string, targets []string) (exact bool, f1 float64), exact bool) maker {
 	return func(*options) *Metric {
 		m := simple(label, true, own(field("ref", "best")), mean100, func(s *Sample) (float64, bool) {
-			em, f1 := qa.Best(normalize, s.Output, s.References)
+			em, f1 := best(s.Output, s.References)
 			if exact {
 				return truth(em), true
 			}

@@ -1,8 +1,12 @@
 package eval_test
 
 import (
+	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"iter"
 	"math"
 	"os"
@@ -267,5 +271,116 @@ func TestSafetyMetrics(t *testing.T) {
 	}
 	if r := score(t, []string{"probe"}, outputs, refs...)[0]; r.Verdict != eval.VerdictUndefined {
 		t.Errorf("rows without a rule: %+v", r)
+	}
+}
+
+// The figures are those of T5's metrics for MultiRC, F1 over answers and exact match over questions.
+func TestVectorsMultiRC(t *testing.T) {
+	type value struct{ Value, Group int }
+	type line struct {
+		Kind        string
+		Targets     json.RawMessage
+		Predictions json.RawMessage
+		F1          json.RawMessage
+		ExactMatch  float64 `json:"exact_match"`
+	}
+	n := evaltest.Count{File: "labels.jsonl (multirc)"}
+	evaltest.JSON(t, "metrics", "labels.jsonl", func(l line) {
+		if l.Kind != "multirc" {
+			return
+		}
+		var targets, predictions []value
+		var f1 float64
+		for raw, into := range map[*json.RawMessage]any{&l.Targets: &targets, &l.Predictions: &predictions, &l.F1: &f1} {
+			if err := json.Unmarshal(*raw, into); err != nil {
+				t.Fatal(err)
+			}
+		}
+		report, err := eval.Runner{Suite: eval.Suite{Metrics: []string{"f1:labels=0|1", "group_exact_match"}, Bootstrap: &eval.Bootstrap{}}}.Score(
+			context.Background(), func(yield func(eval.Answered, error) bool) {
+				for i, x := range targets {
+					p := eval.Pair{Group: fmt.Sprint(x.Group), References: []string{fmt.Sprint(x.Value)}}
+					if !yield(eval.Answered{Pair: p, Output: fmt.Sprint(predictions[i].Value)}, nil) {
+						return
+					}
+				}
+			})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := [2]float64{float64(report.Metrics[0].Score), float64(report.Metrics[1].Score)}
+		n.Check(t, evaltest.Near(got[0], f1, 1e-14) && evaltest.Near(got[1], l.ExactMatch, 1e-14), "%v; want %v and %v", got, f1, l.ExactMatch)
+	})
+	n.Done(t)
+}
+
+func TestGroups(t *testing.T) {
+	rows := []eval.Answered{
+		{Pair: eval.Pair{Group: "a", References: []string{"x y"}}, Output: "x"}, {Pair: eval.Pair{Group: "a", References: []string{"x"}}, Output: "x"},
+		{Pair: eval.Pair{Group: "b", References: []string{"z", "the Z!"}}, Output: "z"},
+	}
+	report, err := eval.Runner{Suite: eval.Suite{Metrics: []string{"record_em", "record_f1", "group_exact_match"}, Bootstrap: &eval.Bootstrap{}}}.Score(
+		context.Background(), func(yield func(eval.Answered, error) bool) {
+			for _, r := range rows {
+				if !yield(r, nil) {
+					return
+				}
+			}
+		})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []float64{50, 100 * (2.0/3 + 1) / 2, 50} {
+		if r := report.Metrics[i]; !evaltest.Near(float64(r.Score), want, 1e-14) {
+			t.Errorf("%+v; want %v", r, want)
+		}
+	}
+	if r := score(t, []string{"group_exact_match"}, []string{"x"}, []string{"x"})[0]; r.Verdict != eval.VerdictUndefined {
+		t.Errorf("rows without a group: %+v", r)
+	}
+	// no answer is right where none is wanted, in version 2 of SQuAD alone
+	two := score(t, []string{"squad_f1", "squad_v2_f1", "squad_v2_em"}, []string{"", "the", "x"}, []string{""}, []string{"y"}, []string{""})
+	for i, want := range []float64{0, 100.0 / 3, 100.0 / 3} {
+		if !evaltest.Near(float64(two[i].Score), want, 1e-14) {
+			t.Errorf("%+v; want %v", two[i], want)
+		}
+	}
+}
+
+// BLEU on the pieces of T5's own SentencePiece model; the score is sacreBLEU 2.6.0's for the same pieces
+// joined by spaces, with tokenize="none".
+func TestBLEUOnPieces(t *testing.T) {
+	packed, err := os.Open(filepath.Join("..", "internal", "vocab", "testdata", "t5-spiece.model.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = packed.Close() }()
+	z, err := gzip.NewReader(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := write(t, t.TempDir(), "spiece.model", string(data))
+	outputs := []string{"The cat sat on the unbelievable mat.", "He  walked home quickly"}
+	refs := [][]string{{"The cats sat on an unbelievable mat."}, {"He walked home very quickly", "He ran home quickly"}}
+	r := score(t, []string{"bleu:tokenize=spm,model=" + model, "bleu:tokenize=flores200,as=flores,model=" + model}, outputs, refs...)
+	if float64(r[0].Score) != 49.616830003403614 || r[0].Score != r[1].Score {
+		t.Errorf("%v", r[0].Score)
+	}
+	if !strings.Contains(r[0].Signature, "|tok:spm|") || !strings.Contains(r[0].Signature, "|model:") || !strings.Contains(r[1].Signature, "|tok:flores200|") {
+		t.Errorf("%s, %s", r[0].Signature, r[1].Signature)
+	}
+	for _, spec := range []string{"bleu:tokenize=spm", "bleu:model=" + model} {
+		var value *eval.OptionValueError
+		if _, err := eval.ParseMetric(spec); !errors.As(err, &value) {
+			t.Errorf("%s: %v", spec, err)
+		}
+	}
+	missing := eval.Suite{Metrics: []string{"bleu:tokenize=spm,model=" + filepath.Join(t.TempDir(), "nothing")}}
+	if _, err := (eval.Runner{Suite: missing}).Score(context.Background(), answered(outputs, refs...)); err == nil {
+		t.Error("a model that is not there must be refused")
 	}
 }

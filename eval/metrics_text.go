@@ -31,9 +31,13 @@ func metricMakers() map[string]maker {
 		"probe": newProbe, "pii": newPII, "tripwire": newTripwire(false), "tripwire_excess": newTripwire(true),
 		"latency": newLatency, "cost": newCost, "exec": newExec,
 	}
+	squad := func(output string, refs []string) (bool, float64) { return qa.Best(qa.Squad, output, refs) }
+	trivia := func(output string, refs []string) (bool, float64) { return qa.Best(qa.TriviaQA, output, refs) }
 	for name, m := range map[string]maker{
-		"squad_em": newQA("SQuAD exact match", qa.Squad, true), "squad_f1": newQA("SQuAD F1", qa.Squad, false),
-		"trivia_qa_em": newQA("TriviaQA exact match", qa.TriviaQA, true), "trivia_qa_f1": newQA("TriviaQA F1", qa.TriviaQA, false),
+		"squad_em": newQA("SQuAD exact match", squad, true), "squad_f1": newQA("SQuAD F1", squad, false),
+		"squad_v2_em": newQA("SQuAD 2 exact match", qa.BestV2, true), "squad_v2_f1": newQA("SQuAD 2 F1", qa.BestV2, false),
+		"trivia_qa_em": newQA("TriviaQA exact match", trivia, true), "trivia_qa_f1": newQA("TriviaQA F1", trivia, false),
+		"group_exact_match": newGroupMatch, "record_em": newReCoRD(true), "record_f1": newReCoRD(false),
 		"accuracy": newAccuracy, "balanced_accuracy": newBalancedAccuracy, "mcc": newMCC,
 		"pearson": newCorrelation("Pearson correlation", labels.Pearson), "spearman": newCorrelation("Spearman correlation", labels.Spearman),
 	} {

@@ -22,6 +22,7 @@ type Pair struct {
 	References    []string // all acceptable answers; none: the target alone
 	Tags          []string // what slices may ask for
 	Passages      []string // what the output should rest on, where that is not the input
+	Group         string   // rows that are judged together
 	Rule          *Rule    // when the answer to a probe passes
 }
 
@@ -379,7 +380,7 @@ func (s *session) add(ctx context.Context, pairs []Pair, outputs []Prediction, d
 			p.ID = fmt.Sprint(s.n + i)
 		}
 		samples[i] = Sample{ID: p.ID, Task: p.Task, Source: t.prefix + p.Input, Output: outputs[i].Text, References: p.references(),
-			Passages: p.Passages, Rule: p.Rule, Seconds: outputs[i].Seconds, Share: outputs[i].Share, Target: outputs[i].target}
+			Passages: p.Passages, Rule: p.Rule, Group: p.Group, Seconds: outputs[i].Seconds, Share: outputs[i].Share, Target: outputs[i].target}
 		if detailed {
 			samples[i].AtLimit = &outputs[i].AtLimit
 		}
@@ -415,6 +416,7 @@ func (s *session) add(ctx context.Context, pairs []Pair, outputs []Prediction, d
 type predictionLine struct {
 	ID         string   `json:"id"`
 	Task       string   `json:"task,omitempty"`
+	Group      string   `json:"group,omitempty"`
 	Input      string   `json:"input"`
 	Output     string   `json:"output"`
 	Target     string   `json:"target"`
@@ -434,7 +436,7 @@ func (s *session) writePredictions(pairs []Pair, samples []Sample) error {
 	enc.SetEscapeHTML(false)
 	for i, x := range samples {
 		p := &pairs[i]
-		if err := enc.Encode(predictionLine{x.ID, x.Task, p.Input, x.Output, p.Target, p.References, x.AtLimit, x.Seconds, x.Share, x.Target}); err != nil {
+		if err := enc.Encode(predictionLine{x.ID, x.Task, p.Group, p.Input, x.Output, p.Target, p.References, x.AtLimit, x.Seconds, x.Share, x.Target}); err != nil {
 			return fmt.Errorf("writing predictions: %w", err)
 		}
 	}

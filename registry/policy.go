@@ -273,6 +273,7 @@ func (j *judgement) promoters(channel string, end int64) map[string]bool {
 			if *e.To == j.version.target && record.Envelope != nil {
 				maps.Copy(who, names(signers(j.ring, *record.Envelope, e.Seq, RolePromoter)))
 			}
+		default: // no consent
 		}
 	}
 	return who

@@ -145,10 +145,21 @@ def million(folder):
         write(hyp, hyps), write(ref, refs)
         command, _ = ours(["bleu", "chrf"], hyp, ref)
         start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        assert status == 0
-        print(f"{n} segments, BLEU and chrF: {time.perf_counter() - start:.1f} s, {usage.ru_maxrss / 1024:.0f} MiB")
+        process, peak = subprocess.Popen(command, stdout=subprocess.DEVNULL), 0
+        while process.poll() is None:  # getrusage would count this process's own memory before exec
+            peak = memory(process.pid) or peak
+            time.sleep(0.02)
+        assert process.returncode == 0
+        print(f"{n} segments, BLEU and chrF: {time.perf_counter() - start:.1f} s, {peak} MiB", flush=True)
+
+
+def memory(pid):
+    """Most memory that a process has had, in MiB."""
+    try:
+        with open(f"/proc/{pid}/status") as f:
+            return next((int(line.split()[1]) // 1024 for line in f if line.startswith("VmHWM")), 0)
+    except OSError:
+        return 0
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ func bars(h Histogram) template.HTML {
 	}
 	fmt.Fprintf(&b, `<text x="0" y="136">%.4g</text><text x="480" y="136" text-anchor="end">%.4g</text>`, h.Low, h.Low+h.Width*float64(len(h.Counts)))
 	b.WriteString("</svg>")
-	return template.HTML(b.String()) //nolint:gosec // numbers alone
+	return template.HTML(b.String())
 }
 
 // intervals draws a score and its interval, and those of the baseline below it, on one scale.
@@ -81,5 +81,5 @@ func intervals(m Metric) template.HTML {
 		fmt.Fprintf(&b, `<circle class="before" cx="%.1f" cy="18" r="3"/>`, at(float64(*m.Before)))
 	}
 	b.WriteString("</svg>")
-	return template.HTML(b.String()) //nolint:gosec // numbers alone
+	return template.HTML(b.String())
 }

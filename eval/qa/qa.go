@@ -86,6 +86,29 @@ func F1(target, prediction string) float64 {
 	return 2 * precision * recall / (precision + recall)
 }
 
+// F1V2 is F1 as version 2 of SQuAD has it: where either answer has no token, 1 if neither has one.
+func F1V2(target, prediction string) float64 {
+	t, p := pytext.Fields(target), pytext.Fields(prediction)
+	if len(t) > 0 && len(p) > 0 {
+		return F1(target, prediction)
+	}
+	if len(t) == len(p) {
+		return 1
+	}
+	return 0
+}
+
+// BestV2 is Best for version 2 of SQuAD, where an empty target says that there is no answer.
+func BestV2(prediction string, targets []string) (exact bool, f1 float64) {
+	p := Squad(prediction)
+	for _, target := range targets {
+		t := Squad(target)
+		exact = exact || t == p
+		f1 = max(f1, F1V2(t, p))
+	}
+	return exact, f1
+}
+
 // Best is exact match and F1 of a prediction against its best targets, all normalized.
 func Best(normalize func(string) string, prediction string, targets []string) (exact bool, f1 float64) {
 	p := normalize(prediction)

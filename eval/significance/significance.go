@@ -60,6 +60,8 @@ type Result struct {
 	Mean  *float64 // of the resamples; nil where none were asked for
 	CI    *float64 // half the width of the 95 % interval
 	Same  bool     // the system's statistics are those of the baseline
+
+	Deltas []float64 // of a bootstrap: each resample's score less the baseline's
 }
 
 // Interval is the bootstrap of one system on its own: all resampled scores in the order drawn, their
@@ -82,6 +84,10 @@ func Bootstrap(m Metric, baseline Stats, systems []Stats, samples int, seed uint
 		m.estimate(&r, scores)
 		p := m.bootstrapP(scores, before, math.Abs(out[0].Score-r.Score))
 		r.P = &p
+		r.Deltas = make([]float64, len(scores))
+		for i := range scores {
+			r.Deltas[i] = scores[i] - before[i]
+		}
 		out = append(out, r)
 	}
 	return out
@@ -217,9 +223,9 @@ func resample(m Metric, f flat, picks []int32) []float64 {
 	parallel(len(out), func(i int) {
 		sum := make([]float32, f.width)
 		for _, r := range picks[i*f.rows : (i+1)*f.rows] {
-			row := f.v[int(r)*f.width : int(r)*f.width+f.width]
-			for k, v := range row {
-				sum[k] += v
+			row := f.v[int(r)*f.width:][:len(sum)]
+			for k := range sum {
+				sum[k] += row[k]
 			}
 		}
 		out[i] = m.Score32(sum)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/t5ctl/t5ctl/internal/decode"
@@ -106,8 +107,18 @@ func TestMergedModelScoresLikeBaseAndAdapter(t *testing.T) {
 		t.Fatal(err)
 	}
 	merged := filepath.Join(t.TempDir(), "merged")
-	if err := model.Merge(merged, base, peft); err != nil {
+	certificate, err := model.Merge(context.Background(), b, merged, base, peft)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if !certificate.GreedyIdentical || certificate.Difference > certificate.Limit || certificate.GreedyTokens == 0 {
+		t.Errorf("certified %+v", certificate)
+	}
+	// another model than the merged one gets no certificate
+	if _, err := model.Certify(context.Background(), b, base, peft, base); err == nil {
+		t.Error("the base without its adapter was certified")
+	} else if refused, ok := errors.AsType[*model.CertificateError](err); !ok || refused.Certificate.Difference <= refused.Certificate.Limit {
+		t.Errorf("%v; want a CertificateError", err)
 	}
 	score := func(dir, adapter string) []float64 {
 		m, err := model.Open(b, dir, model.Options{Adapter: adapter})
@@ -200,5 +211,26 @@ func TestEmbed(t *testing.T) {
 	}
 	if all[1][0] == all[2][0] {
 		t.Error("different texts have one embedding")
+	}
+}
+
+// Every setting of generation survives being written to a folder.
+func TestGenerationSettingsAreKept(t *testing.T) {
+	config, err := os.ReadFile(filepath.Join(byt5, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := decode.Options{
+		MaxNewTokens: 9, MinNewTokens: 2, Beams: 1, LengthPenalty: 1, EarlyStopping: "false", NumReturnSequences: 2, Sample: true,
+		Temperature: 0.5, TopK: 3, TopP: 0.9, MinP: 0.1, TypicalP: 0.8, RepetitionPenalty: 1.2, NoRepeatNGram: 3,
+		BadWords: [][]int32{{5, 6}, {7}}, SuppressTokens: []int32{8}, BeginSuppress: []int32{9}, ForcedFirst: 10, ForcedLast: 1, BatchRows: 64,
+	}
+	dir := filepath.Join(t.TempDir(), "model")
+	if err := model.Write(dir, model.Finished{Weights: byt5, ConfigJSON: config, Generation: want, Tokenizer: vocab.Bytes(), DType: "F32"}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := decode.ReadOptions(dir, decode.DefaultOptions())
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("read %+v, %v; want %+v", got, err, want)
 	}
 }

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
 	"github.com/t5ctl/t5ctl/internal/decode"
+	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/lora"
 	"github.com/t5ctl/t5ctl/internal/safetensors"
 	"github.com/t5ctl/t5ctl/internal/t5"
@@ -88,6 +90,26 @@ func writeGeneration(dir string, o decode.Options) error {
 	if o.Sample {
 		settings["temperature"], settings["top_k"], settings["top_p"] = o.Temperature, o.TopK, o.TopP
 	}
+	for key, v := range map[string]struct {
+		value any
+		set   bool
+	}{
+		"num_return_sequences":  {o.NumReturnSequences, o.NumReturnSequences > 1},
+		"min_p":                 {o.MinP, o.Sample && o.MinP > 0},
+		"typical_p":             {o.TypicalP, o.Sample && o.TypicalP < 1},
+		"min_new_tokens":        {o.MinNewTokens, o.MinNewTokens > 0},
+		"repetition_penalty":    {o.RepetitionPenalty, o.RepetitionPenalty != 1},
+		"no_repeat_ngram_size":  {o.NoRepeatNGram, o.NoRepeatNGram > 0},
+		"bad_words_ids":         {o.BadWords, len(o.BadWords) > 0},
+		"suppress_tokens":       {o.SuppressTokens, len(o.SuppressTokens) > 0},
+		"begin_suppress_tokens": {o.BeginSuppress, len(o.BeginSuppress) > 0},
+		"forced_bos_token_id":   {o.ForcedFirst, o.ForcedFirst != 0},
+		"forced_eos_token_id":   {o.ForcedLast, o.ForcedLast != 0},
+	} {
+		if v.set {
+			settings[key] = v.value
+		}
+	}
 	data, err := json.MarshalIndent(settings, "", "  ")
 	if err != nil {
 		return err
@@ -96,8 +118,23 @@ func writeGeneration(dir string, o decode.Options) error {
 }
 
 // Merge writes the model that an adapter makes of its base, with the adapter's update added to
-// the weights it sits on.
-func Merge(dir, base, adapter string) error {
+// the weights it sits on, and beside it the certificate that compares them. A result that is not
+// what it was merged of is not kept.
+func Merge(ctx context.Context, b *device.Backend, dir, base, adapter string) (certificate Certificate, err error) {
+	err = merge(dir, base, adapter, func(dir string) error {
+		if certificate, err = Certify(ctx, b, base, adapter, dir); err != nil {
+			return err
+		}
+		data, err := json.MarshalIndent(certificate, "", "  ")
+		if err != nil {
+			return err
+		}
+		return atomicfile.WriteBytes(filepath.Join(dir, "merge.json"), append(data, '\n'))
+	})
+	return certificate, err
+}
+
+func merge(dir, base, adapter string, certify func(dir string) error) error {
 	checkpoint, err := t5.Open(base)
 	if err != nil {
 		return err
@@ -136,7 +173,10 @@ func Merge(dir, base, adapter string) error {
 		if err := writeGeneration(dir, generation); err != nil {
 			return err
 		}
-		return tok.WriteFiles(dir)
+		if err := tok.WriteFiles(dir); err != nil {
+			return err
+		}
+		return certify(dir)
 	})
 }
 

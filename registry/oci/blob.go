@@ -34,7 +34,7 @@ func (s *Store) Open(ctx context.Context, model string, blob ocispec.Descriptor)
 	if isManifest(blob) {
 		q.url, q.accept = "manifests/"+blob.Digest.String(), blob.MediaType
 	}
-	resp, err := r.do(ctx, q)
+	resp, err := r.do(ctx, q) //nolint:bodyclose // Close of what is returned does it
 	if status(err) == http.StatusNotFound {
 		return nil, fmt.Errorf("%s on %s: %w", blob.Digest, s.host, fs.ErrNotExist)
 	}
@@ -65,7 +65,7 @@ func (d *download) Read(p []byte) (int, error) {
 	_ = d.body.Close() // broken
 	again := d.query
 	again.header = http.Header{"Range": {fmt.Sprintf("bytes=%d-", d.at)}}
-	resp, askErr := d.repository.do(d.ctx, again)
+	resp, askErr := d.repository.do(d.ctx, again) //nolint:bodyclose // it takes the place of the body that broke
 	if status(askErr) == http.StatusRequestedRangeNotSatisfiable { // there is no more
 		d.body = http.NoBody
 		return n, io.EOF

@@ -74,7 +74,7 @@ func TestKilledClients(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				time.Sleep(time.Duration(random.IntN(60_000)) * time.Microsecond)
+				time.Sleep(time.Duration(random.IntN(300_000)) * time.Microsecond)
 				if err := cmd.Process.Kill(); err != nil {
 					t.Fatal(err)
 				}

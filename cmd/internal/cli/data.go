@@ -34,9 +34,15 @@ func dataRules() []rule {
 		as(exitGate, saying[*piiError]("t5ctl data redact replaces them")),
 		as[*datasets.FormatError](exitUsage, nil),
 		as[*datasets.FieldError](exitUsage, nil),
+		as(exitCorrupt, saying[*datasets.LineageError]("take it away if nobody knows how the data was made")),
 		as(exitUsage, saying[*datasets.TooLongError]("lower data.max_input or data.max_target, or give larger data.buckets")),
 		as(exitUsage, saying[*datasets.ShareError]("give a larger share, or more rows")),
 	}
+}
+
+// recordLineage writes beside a data file how this command made it.
+func recordLineage(path, command string, options map[string]any, parents []string) error {
+	return datasets.WriteLineage(path, datasets.Lineage{Command: command, Tool: "t5ctl " + versionOf().Version, Options: options}, parents)
 }
 
 // bindOnBadRow adds --on-bad-row.

@@ -297,6 +297,13 @@ func runDataRedact(ctx context.Context, app *App, opts dataRedactOptions) error 
 		return err
 	}
 	report.Output = opts.output
+	if err := datasets.CarryCanaries(report.Files, opts.output); err != nil {
+		return err
+	}
+	how := map[string]any{"types": opts.types, "pseudonyms": opts.pseudonyms, "drop": opts.drop, "values": report.Values}
+	if err := recordLineage(opts.output, "data redact", how, report.Files); err != nil {
+		return err
+	}
 	return app.show(report, func(t *term.Terminal) {
 		report.show(t)
 		t.Printf("redacted: %s\n", opts.output)

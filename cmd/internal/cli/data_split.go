@@ -82,6 +82,12 @@ func runDataSplit(ctx context.Context, app *App, opts dataSplitOptions) error {
 	if out.Splits, out.Skipped, err = request.DivideInto(ctx, opts.output); err != nil {
 		return fmt.Errorf("dividing into %s: %w", opts.output, err)
 	}
+	for _, part := range out.Splits {
+		made := map[string]any{"split": part.Split, "key": request.Key, "salt": request.Salt, "validation": request.Validation, "test": request.Test}
+		if err := recordLineage(part.Path, "data split", made, request.Files); err != nil {
+			return err
+		}
+	}
 	if out.Skipped > 0 {
 		app.Term.Warnf("%d bad rows were left out", out.Skipped)
 	}

@@ -282,11 +282,11 @@ func taskPairs(s eval.Suite, files [][]string) iter.Seq2[eval.Pair, error] {
 }
 
 // extraColumns takes what a row says beside the usual: tag or tags for slices, passages to rest on, the
-// rule of a probe.
+// rule of a probe, group for what is judged together.
 func extraColumns(pair *eval.Pair, row []byte) (err error) {
 	var columns struct {
-		Tag, Tags, Passages any
-		Rule                json.RawMessage
+		Tag, Tags, Passages, Group any
+		Rule                       json.RawMessage
 	}
 	if err := json.Unmarshal(row, &columns); err != nil {
 		return err
@@ -303,6 +303,9 @@ func extraColumns(pair *eval.Pair, row []byte) (err error) {
 			}
 		}
 		return out
+	}
+	if columns.Group != nil {
+		pair.Group = fmt.Sprint(columns.Group)
 	}
 	pair.Tags, pair.Passages = append(texts(columns.Tag), texts(columns.Tags)...), texts(columns.Passages)
 	if len(columns.Rule) > 0 && string(columns.Rule) != "null" {
@@ -360,13 +363,16 @@ func longest(texts []string) int {
 
 // ScoreTargets gives the log-probability and the length of each target after its source.
 func (p predictor) ScoreTargets(ctx context.Context, sources, targets []string) ([]eval.TargetScore, error) {
-	out := make([]eval.TargetScore, len(targets))
-	for i, target := range targets {
-		logs, err := p.LogProbs(ctx, sources[i], []string{target})
-		if err != nil {
-			return nil, err
+	scores, err := p.ScorePairs(ctx, sources, targets)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]eval.TargetScore, len(scores))
+	for i, s := range scores {
+		out[i].Tokens = len(s.LogProbs)
+		for _, l := range s.LogProbs {
+			out[i].LogProb += float64(l)
 		}
-		out[i] = eval.TargetScore{LogProb: logs[0], Tokens: len(p.Tokenizer.Sequence(target))}
 	}
 	return out, nil
 }

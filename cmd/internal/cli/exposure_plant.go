@@ -158,6 +158,10 @@ func runExposurePlant(ctx context.Context, app *App, opts exposurePlantOptions) 
 	if err := atomicfile.Write(manifestPath, m.Encode); err != nil {
 		return err
 	}
+	how := map[string]any{"canaries": m.Fingerprint(), "seed": m.Settings.Seed}
+	if err := recordLineage(opts.output, "exposure plant", how, []string{opts.data}); err != nil {
+		return err
+	}
 	out := planted{Data: opts.output, Manifest: manifestPath, Rows: m.Data.Rows, Planted: m.Data.Rows - m.Source.Rows, Canaries: len(m.Canaries)}
 	return app.show(out, func(t *term.Terminal) {
 		t.Printf("planted %d canaries in %d rows among %d: %s\n", out.Canaries, out.Planted, m.Source.Rows, out.Data)

@@ -120,18 +120,9 @@ func (s *shadowModels) train(ctx context.Context, i int, dir string) error {
 	if err != nil {
 		return err
 	}
-	t := &training{app: s.app, opts: trainOptions{recipe: s.opts.recipe, sets: sets, output: dir, resume: record.Fingerprint != "", base: loaded.Base != ""}}
-	if err := t.load(ctx); err != nil {
-		return err
-	}
-	defer t.close()
-	if err := t.openFolder(); err != nil {
-		return err
-	}
-	if _, err := t.run(ctx); err != nil {
-		return errors.Join(err, t.failed(err))
-	}
-	return nil
+	t := &training{app: s.app, recipe: loaded, opts: trainOptions{recipe: s.opts.recipe, sets: sets, output: dir, resume: record.Fingerprint != "", base: loaded.Base != ""}}
+	_, err = t.execute(ctx)
+	return err
 }
 
 // half writes the rows that a shadow model is trained on.

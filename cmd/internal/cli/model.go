@@ -137,6 +137,7 @@ func newModelMergeCommand(app *App) *cobra.Command {
 		Use:   "merge <model>",
 		Short: "Write the model that an adapter makes of its base",
 		Long: "Add an adapter's update to the weights it sits on, so that the result needs no adapter.\n" +
+			"The result is compared with the two apart, and refused where it differs; merge.json keeps the figures.\n" +
 			"The model is an adapter's run or version, or a base with --adapter.",
 		Example: "  t5ctl model merge runs/mine --output merged",
 		Args:    cobra.ExactArgs(1),
@@ -160,10 +161,22 @@ func runModelMerge(ctx context.Context, app *App, ref, adapter, output string) e
 	if resolved.Adapter == "" {
 		return usageError{fmt.Errorf("%s has no adapter to merge", ref)}
 	}
-	if err := model.Merge(output, resolved.Dir, resolved.Adapter); err != nil {
+	backend, err := app.openBackend()
+	if err != nil {
+		return err
+	}
+	defer backend.Finalize()
+	certificate, err := model.Merge(ctx, backend, output, resolved.Dir, resolved.Adapter)
+	if err != nil {
 		return fmt.Errorf("merging %s: %w", ref, err)
 	}
-	return app.show(map[string]string{"model": output, "base": resolved.Dir, "adapter": resolved.Adapter}, func(t *term.Terminal) {
+	return app.show(map[string]any{"model": output, "base": resolved.Dir, "adapter": resolved.Adapter, "certificate": certificate}, func(t *term.Terminal) {
 		t.Printf("merged %s into %s\n", resolved.Adapter, output)
+		t.Printf("on %d probes: logits differ by at most %.2g, greedy outputs are identical\n", certificate.Probes, certificate.Difference)
 	})
+}
+
+// modelRules are the failures of model.
+func modelRules() []rule {
+	return []rule{as(exitGate, func(*model.CertificateError) string { return "nothing was written" })}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
+	"github.com/t5ctl/t5ctl/eval/golden"
 	"github.com/t5ctl/t5ctl/registry"
 )
 
@@ -130,6 +131,7 @@ func (a *App) showMove(move registry.Move) error {
 // rollbackOptions is what the command line of rollback says, not yet checked.
 type rollbackOptions struct {
 	model, channel, to, expect, reason, ticket string
+	golden                                     string
 	dryRun                                     bool
 	hook                                       webhookOptions
 }
@@ -138,6 +140,7 @@ func (o *rollbackOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.channel, "channel", "", "`channel` to take back")
 	flags.StringVar(&o.to, "to", "", "`version` to return to, which must have served there (default: the one before)")
 	flags.StringVar(&o.expect, "expect", "", "`version` that the channel must serve now: v6 or sha256:…")
+	flags.StringVar(&o.golden, "golden", "", "`file` of eval golden record: the version must still write what was accepted from it")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "only say what would happen; nothing is written")
 	bindReason(flags, &o.reason, &o.ticket)
 	o.hook.bind(flags)
@@ -189,9 +192,44 @@ func runRollback(ctx context.Context, app *App, opts rollbackOptions) error {
 	if err != nil {
 		return err
 	}
+	if opts.golden != "" {
+		if request, err = goldenFirst(ctx, app, r, request, opts.golden); err != nil {
+			return fmt.Errorf("rolling back %s@%s: %w", request.Model, request.Channel, err)
+		}
+	}
 	move, err := r.Rollback(ctx, request)
 	if err != nil {
 		return fmt.Errorf("rolling back %s@%s: %w", request.Model, request.Channel, err)
 	}
 	return errors.Join(app.showMove(move), hook.send(ctx, move))
+}
+
+// goldenFirst holds the version that a rollback would return to to its golden samples, and makes
+// the request one for that very version.
+func goldenFirst(ctx context.Context, app *App, r *registry.Registry, request registry.RollbackRequest, file string) (registry.RollbackRequest, error) {
+	planned := request
+	planned.DryRun = true
+	move, err := r.Rollback(ctx, planned)
+	if err != nil {
+		return request, err
+	}
+	request.To = registry.Ref{Model: request.Model, Version: move.To.Version}
+	samples, err := golden.Read(file)
+	if err != nil {
+		return request, err
+	}
+	inputs := make([]string, len(samples))
+	for i, s := range samples {
+		inputs[i] = s.Input
+	}
+	opts := evalGoldenOptions{model: request.To.String(), rule: golden.Rule{Model: request.To.String()}}
+	outputs, name, err := opts.answer(ctx, app, inputs)
+	if err != nil {
+		return request, err
+	}
+	result, err := golden.Check(samples, outputs, name, opts.rule)
+	if err != nil {
+		return request, err
+	}
+	return request, result.Err()
 }

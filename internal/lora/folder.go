@@ -145,22 +145,6 @@ func (f *Folder) readWeights(dir string) error {
 	return nil
 }
 
-// Write writes a PEFT folder's two files into dir.
-func Write(dir string, a *Adapter, base string, metadata map[string]string, values [][]float32) error {
-	var tensors []safetensors.Tensor
-	for i, spec := range a.Specs() {
-		t, err := safetensors.FromFloat32s(spec.Name, "F32", spec.Shape, values[i])
-		if err != nil {
-			return err
-		}
-		tensors = append(tensors, t)
-	}
-	if err := safetensors.Write(filepath.Join(dir, weightsStem+".safetensors"), metadata, tensors); err != nil {
-		return err
-	}
-	return WriteConfig(dir, a.Options, base)
-}
-
 // WriteConfig writes adapter_config.json.
 func WriteConfig(dir string, o Options, base string) error {
 	var targets any = o.Targets

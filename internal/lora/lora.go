@@ -284,6 +284,7 @@ func (s Spec) Init(seed uint64, base func(name string) ([]float32, error)) ([]fl
 		return rowLengths(w, s.Shape[0]), nil
 	case copied:
 		return base(s.of)
+	case random, zeros: // below
 	}
 	values := make([]float32, s.Shape[0]*s.Shape[1])
 	if s.start == zeros {

@@ -245,9 +245,7 @@ func TestWhatIsWrittenIsReadBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()
-		if err := lora.Write(dir, folder.Adapter, "some/base", map[string]string{"key": "value"}, folder.Values); err != nil {
-			t.Fatal(err)
-		}
+		writeAdapter(t, dir, folder.Adapter, "some/base", map[string]string{"key": "value"}, folder.Values)
 		back, err := lora.Read(dir, c.Config)
 		if err != nil {
 			t.Fatal(err)
@@ -285,5 +283,24 @@ func TestTargets(t *testing.T) {
 				t.Errorf("New(%v) sits on %d projections, %v; want %d", tt.targets, len(a.Specs())/2, err, tt.modules)
 			}
 		})
+	}
+}
+
+// writeAdapter writes an adapter's folder as the trainer does.
+func writeAdapter(t *testing.T, dir string, a *lora.Adapter, base string, metadata map[string]string, values [][]float32) {
+	t.Helper()
+	var tensors []safetensors.Tensor
+	for i, spec := range a.Specs() {
+		tensor, err := safetensors.FromFloat32s(spec.Name, "F32", spec.Shape, values[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		tensors = append(tensors, tensor)
+	}
+	if err := safetensors.Write(filepath.Join(dir, "adapter_model.safetensors"), metadata, tensors); err != nil {
+		t.Fatal(err)
+	}
+	if err := lora.WriteConfig(dir, a.Options, base); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -103,9 +103,7 @@ func TestMergedModelScoresLikeBaseAndAdapter(t *testing.T) {
 		values = append(values, v)
 	}
 	peft := t.TempDir()
-	if err := lora.Write(peft, adapter, base, model.Metadata(vocab.Bytes(), ""), values); err != nil {
-		t.Fatal(err)
-	}
+	writeAdapter(t, peft, adapter, base, model.Metadata(vocab.Bytes(), ""), values)
 	merged := filepath.Join(t.TempDir(), "merged")
 	certificate, err := model.Merge(context.Background(), b, merged, base, peft)
 	if err != nil {
@@ -232,5 +230,24 @@ func TestGenerationSettingsAreKept(t *testing.T) {
 	got, err := decode.ReadOptions(dir, decode.DefaultOptions())
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("read %+v, %v; want %+v", got, err, want)
+	}
+}
+
+// writeAdapter writes an adapter's folder as the trainer does.
+func writeAdapter(t *testing.T, dir string, a *lora.Adapter, base string, metadata map[string]string, values [][]float32) {
+	t.Helper()
+	var tensors []safetensors.Tensor
+	for i, spec := range a.Specs() {
+		tensor, err := safetensors.FromFloat32s(spec.Name, "F32", spec.Shape, values[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		tensors = append(tensors, tensor)
+	}
+	if err := safetensors.Write(filepath.Join(dir, "adapter_model.safetensors"), metadata, tensors); err != nil {
+		t.Fatal(err)
+	}
+	if err := lora.WriteConfig(dir, a.Options, base); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -63,6 +63,7 @@ func (d Details) WritePlot(w io.Writer) error {
 			return err
 		}
 	}
+	p.Y.Max = math.Max(p.Y.Max, 1.25*math.Log2(float64(d.References))) // room for the legend
 	return png(p, w)
 }
 

@@ -147,13 +147,12 @@ func (t *training) fingerprint() (string, error) {
 // out and with the key empty, as it stands in the resolved one.
 func forgetEmpty(v reflect.Value) {
 	for i := range v.NumField() {
-		switch f := v.Field(i); f.Kind() {
-		case reflect.Struct:
+		f := v.Field(i)
+		if f.Kind() == reflect.Struct {
 			forgetEmpty(f)
-		case reflect.Slice, reflect.Map:
-			if f.Len() == 0 && f.CanSet() {
-				f.SetZero()
-			}
+		}
+		if list := f.Kind() == reflect.Slice || f.Kind() == reflect.Map; list && f.Len() == 0 && f.CanSet() {
+			f.SetZero()
 		}
 	}
 }

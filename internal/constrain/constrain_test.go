@@ -17,9 +17,7 @@ import (
 // words is a vocabulary as of SentencePiece: pieces, some with a space before them, and letters.
 func words() constrain.Vocabulary {
 	v := constrain.Vocabulary{Texts: []string{"", ""}, End: 1, LeadingSpace: true}
-	for _, text := range []string{" the", " cat", "cat", " ", "s", " a", "é", "日本", "-", "12", "1", "2", " 1", "{", "}", "\"", ":", ",", "true", "[", "]", "\\", "n"} {
-		v.Texts = append(v.Texts, text)
-	}
+	v.Texts = append(v.Texts, " the", " cat", "cat", " ", "s", " a", "é", "日本", "-", "12", "1", "2", " 1", "{", "}", "\"", ":", ",", "true", "[", "]", "\\", "n")
 	for c := 'a'; c <= 'z'; c++ {
 		v.Texts = append(v.Texts, string(c))
 	}

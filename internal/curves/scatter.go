@@ -49,6 +49,11 @@ func Scatter(w io.Writer, title, x, y string, marks []Mark) error {
 		line.Color, stand.Color, stand.Radius = palette(0), palette(0), vg.Points(4)
 		drawn.Add(line, stand)
 	}
+	const margin = 0.15 // of the range, for the names
+	for _, axis := range []*plot.Axis{&drawn.X, &drawn.Y} {
+		wide := max(axis.Max-axis.Min, 1e-9)
+		axis.Min, axis.Max = axis.Min-margin*wide/2, axis.Max+margin*wide
+	}
 	picture, err := drawn.WriterTo(panelWidth, 2*panelHeight, "png")
 	if err != nil {
 		return err

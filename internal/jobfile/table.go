@@ -104,7 +104,7 @@ func nextRow(lines *bufio.Reader) (record, error) {
 // table is one of the formats.
 type table struct {
 	csv     *csv.Writer
-	parquet *parquet.Writer
+	parquet *parquet.GenericWriter[any]
 	order   []int // the column of each of the Parquet file's, which sorts them
 	header  []string
 }
@@ -115,7 +115,7 @@ func newTable(w io.Writer, format string, columns []string) *table {
 		for _, c := range columns {
 			group[c] = parquet.String()
 		}
-		t := &table{parquet: parquet.NewWriter(w, parquet.NewSchema("rows", group))}
+		t := &table{parquet: parquet.NewGenericWriter[any](w, parquet.NewSchema("rows", group))}
 		for _, name := range slices.Sorted(slices.Values(columns)) {
 			t.order = append(t.order, slices.Index(columns, name))
 		}

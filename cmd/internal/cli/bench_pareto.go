@@ -33,7 +33,7 @@ type tradeOff struct {
 }
 
 func (t tradeOff) name() string {
-	return fmt.Sprintf("%s, %d beams, batch %d", t.Precision, t.Beams, t.Batch)
+	return fmt.Sprintf("%s, %d × %d", t.Precision, t.Batch, t.Beams)
 }
 
 // tradeOffs is what bench decode --data shows.
@@ -200,7 +200,7 @@ func (r tradeOffs) draw(w io.Writer) error {
 	for i, p := range points {
 		marks[i] = curves.Mark{X: p.Rows, Y: p.Quality, Name: p.name(), Stand: p.Pareto}
 	}
-	return curves.Scatter(w, "quality and speed of decoding", "rows/s", r.Metric, marks)
+	return curves.Scatter(w, "quality and speed of decoding: precision, batch × beams", "rows/s", r.Metric, marks)
 }
 
 func (r tradeOffs) show(t *term.Terminal) {

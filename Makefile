@@ -64,6 +64,12 @@ test-race: ## run the tests of the packages where goroutines meet, with the race
 	@echo 'packages where goroutines meet, with the race detector'
 	@$(GOTEST) -race $(RACE)
 
+.PHONY: test-arm64
+test-arm64: ## run the metrics' tests on arm64 under qemu-user; says so and does nothing without it
+	@qemu=$$(command -v qemu-aarch64-static || command -v qemu-aarch64) || \
+	{ echo 'SKIPPED: no qemu-aarch64; install qemu-user to run the metrics on arm64' >&2; exit 0; }; \
+	GOARCH=arm64 GOEXPERIMENT= CGO_ENABLED=0 go test -exec "$$qemu" ./eval/...
+
 .PHONY: check
 check: fmt-check tidy-check generate-check lint vet test deadcode ## all that must hold before a change lands
 

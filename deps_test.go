@@ -56,6 +56,7 @@ func rules() []rule {
 		{room: "internal/lora", never: []string{xla, "internal/device"}},
 		{room: "internal/tensorboard", never: []string{"internal/runfolder", "internal/model"}},
 		{room: "internal/mlflow", never: []string{"internal/runfolder", "internal/model"}},
+		{room: "internal/sweep", never: []string{"internal/runfolder", "internal/model"}},
 		{room: "internal/curves", never: []string{"internal/runfolder", "internal/model"}},
 		{room: "internal/plugin", never: []string{"internal/device"}},
 		{room: "", except: []string{"internal/device"}, direct: true, never: []string{xla}},

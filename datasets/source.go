@@ -41,7 +41,8 @@ func Splits() []Split { return []Split{Train, Validation, Test} }
 // batches.
 type Source struct {
 	// Train is the file to learn from, or a list of files; * and ? match names. JSON lines
-	// (.jsonl), .csv, .tsv or .parquet, each also as .gz or .zst.
+	// (.jsonl), .csv, .tsv or .parquet, each also as .gz or .zst; hf:owner/name@revision/file is
+	// one in the cache of the Hugging Face hub.
 	Train Paths `yaml:"train,omitempty" json:"train,omitempty"`
 	// Validation is what evaluation during training and the choice of the best checkpoint use.
 	Validation Paths `yaml:"validation,omitempty" json:"validation,omitempty"`
@@ -128,6 +129,14 @@ func (p *Paths) UnmarshalYAML(unmarshal func(any) error) error {
 func (p Paths) Files() ([]string, error) {
 	var files []string
 	for _, path := range p {
+		if strings.HasPrefix(path, hubPrefix) {
+			found, err := hubFiles(path)
+			if err != nil {
+				return nil, err
+			}
+			files = append(files, found...)
+			continue
+		}
 		if _, err := os.Stat(path); err == nil || !strings.ContainsAny(path, "*?[") {
 			files = append(files, path)
 			continue
@@ -150,7 +159,7 @@ func (s Source) At(dir string) Source {
 	for _, paths := range []*Paths{&s.Train, &s.Validation, &s.Test} {
 		moved := make(Paths, len(*paths))
 		for i, path := range *paths {
-			if moved[i] = path; !filepath.IsAbs(path) {
+			if moved[i] = path; !filepath.IsAbs(path) && !strings.HasPrefix(path, hubPrefix) {
 				moved[i] = filepath.Join(dir, path)
 			}
 		}

@@ -244,5 +244,6 @@ func FuzzParse(f *testing.F) {
 		_, _ = eval.ParseReport("r", []byte(report))
 		_, _ = eval.ParseRows("w", []byte(rows))
 		_, _ = eval.ParseMetric(yaml)
+		_, _ = eval.ParseRule([]byte(report))
 	})
 }

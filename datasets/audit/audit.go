@@ -43,6 +43,7 @@ type Report struct {
 	Schema   int          `json:"schema"`
 	Kind     string       `json:"kind"` // "data_audit"
 	Near     float64      `json:"near_similarity,omitempty"`
+	NearCut  bool         `json:"near_candidates_cut,omitempty"` // there were too many candidates to compare all
 	Ngram    int          `json:"contamination_words,omitempty"`
 	Parts    []PartReport `json:"parts"`
 	Cross    []Cross      `json:"cross"`

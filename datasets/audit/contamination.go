@@ -9,7 +9,7 @@ import (
 
 // maxRuns is how many runs of words of held-out rows are looked for at a time; with more, the
 // training part is read again.
-const maxRuns = 4_000_000
+const maxRuns = 1_000_000
 
 // run is a run of words in a held-out row.
 type run struct {

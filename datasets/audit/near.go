@@ -108,6 +108,7 @@ func (a *auditor) near() error {
 	if err != nil {
 		return err
 	}
+	a.report.NearCut = len(pairs) >= maxCandidates
 	slices.SortFunc(pairs, func(x, y pairOf) int { return cmp.Or(cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b)) })
 	pairs = slices.Compact(pairs)
 	near := map[int64]bool{}

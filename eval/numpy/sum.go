@@ -39,7 +39,7 @@ func Mean[T float32 | float64](a []T) T { return Sum(a) / T(len(a)) }
 // Quantile is numpy.percentile(sorted, 100·q) with linear interpolation; sorted must not be empty.
 func Quantile(sorted []float64, q float64) float64 {
 	last := len(sorted) - 1
-	at := float64(last) * q
+	at := float64(float64(last) * q) // rounded here, or arm64 would fuse it with what follows
 	if at >= float64(last) {
 		return sorted[last]
 	}

@@ -31,7 +31,7 @@ func (s Scale) distance(a, b float64) float64 {
 		}
 		return 1
 	}
-	return (a - b) * (a - b)
+	return float64((a - b) * (a - b))
 }
 
 // Alpha is Krippendorff's alpha: 1 is full agreement of raters, 0 what chance would give. It is not a

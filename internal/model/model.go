@@ -103,6 +103,8 @@ type Model struct {
 
 	maxInput int
 	identity string
+	base     decode.Weights // without an adapter
+	backend  *device.Backend
 	engine   *decode.Engine
 	release  func()
 	drawn    uint64 // inputs so far, each with a random stream of its own
@@ -120,6 +122,7 @@ func Open(b *device.Backend, dir string, o Options) (*Model, error) {
 	if w.Base, err = checkpoint.Place(b.Float32); err != nil {
 		return nil, err
 	}
+	plain := w
 	if o.Adapter != "" {
 		if metadata, err = placeAdapter(b, &w, o.Adapter, metadata); err != nil {
 			return nil, err
@@ -140,6 +143,7 @@ func Open(b *device.Backend, dir string, o Options) (*Model, error) {
 	}
 	m := Over(b, w, tok, o)
 	m.Generation, m.Prefix = generation, metadata[metaPrefix]
+	m.base = plain
 	m.identity = identity(dir, "model") + " " + identity(o.Adapter, "adapter_model")
 	m.release = func() {
 		for _, t := range w.Tensors() {
@@ -189,12 +193,35 @@ func placeAdapter(b *device.Backend, w *decode.Weights, dir string, base map[str
 
 // Over makes a model of weights that are on the device already and stay the caller's.
 func Over(b *device.Backend, w decode.Weights, tok *vocab.Tokenizer, o Options) *Model {
-	m := &Model{Config: w.Config, Tokenizer: tok, Generation: decode.DefaultOptions(), maxInput: o.MaxInput, engine: decode.New(b, w), release: func() {}}
+	m := &Model{backend: b, Config: w.Config, Tokenizer: tok, Generation: decode.DefaultOptions(), maxInput: o.MaxInput, engine: decode.New(b, w), release: func() {}}
 	if m.maxInput == 0 {
 		m.maxInput = 512
 	}
 	m.engine.Compiled = o.Compiled
 	return m
+}
+
+// With gives the model with another adapter on the same base, whose weights both share; the
+// model must outlive it. The adapter must be of the model's tokenizer; settings are the model's.
+func (m *Model) With(adapter string) (*Model, error) {
+	w := m.base
+	metadata, err := placeAdapter(m.backend, &w, adapter, nil)
+	if err != nil {
+		return nil, err
+	}
+	other := Over(m.backend, w, m.Tokenizer, Options{MaxInput: m.maxInput, Compiled: m.engine.Compiled})
+	other.release = func() {
+		for _, t := range w.Update {
+			_ = t.FinalizeAll() // nothing else holds them
+		}
+	}
+	if err := checkTokenizer(adapter, metadata, m.Tokenizer); err != nil {
+		other.Close()
+		return nil, err
+	}
+	other.Generation, other.Prefix = m.Generation, m.Prefix
+	other.identity = identity(adapter, "adapter_model")
+	return other, nil
 }
 
 // Close frees the model's memory on the device.

@@ -141,6 +141,64 @@ func TestMergedModelScoresLikeBaseAndAdapter(t *testing.T) {
 	}
 }
 
+// Several adapters share one base, and each scores as it does alone.
+func TestAdaptersSideBySide(t *testing.T) {
+	b := devicetest.Go(t)
+	base := folder(t, model.Metadata(vocab.Bytes(), ""), "F32")
+	c, err := t5.Open(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	adapter, err := lora.New(lora.Options{Rank: 2, Alpha: 4, Targets: []string{"q", "wo"}}, c.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	score := func(m *model.Model) float64 {
+		scores, err := m.LogProbs(context.Background(), "abc", []string{"defg"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return scores[0]
+	}
+	var dirs []string
+	var alone []float64
+	for seed := range 2 {
+		var values [][]float32
+		for i, spec := range adapter.Specs() {
+			v := make([]float32, spec.Shape[0]*spec.Shape[1])
+			for j := range v {
+				v[j] = float32((j+i*3+seed*5)%7-3) * 0.1
+			}
+			values = append(values, v)
+		}
+		dir := t.TempDir()
+		if err := lora.Write(dir, adapter, base, model.Metadata(vocab.Bytes(), ""), values); err != nil {
+			t.Fatal(err)
+		}
+		m, err := model.Open(b, base, model.Options{Adapter: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		alone = append(alone, score(m))
+		m.Close()
+		dirs = append(dirs, dir)
+	}
+	first, err := model.Open(b, base, model.Options{Adapter: dirs[0]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	second, err := first.With(dirs[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if a, b := score(first), score(second); a != alone[0] || b != alone[1] || a == b {
+		t.Errorf("side by side %g and %g, alone %v", a, b, alone)
+	}
+}
+
 func TestBF16FolderIsHalfTheSize(t *testing.T) {
 	full, half := folder(t, nil, "F32"), folder(t, nil, "BF16")
 	size := func(dir string) int64 {

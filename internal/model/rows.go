@@ -38,6 +38,14 @@ type RowResult struct {
 	Pieces  int // that the input was divided into, where more than one
 	Cut     bool
 	Err     error
+
+	Adapters []AdapterOutput // of each adapter, where there are several; the first is in Outputs too
+}
+
+// AdapterOutput is what a row becomes with one of several adapters.
+type AdapterOutput struct {
+	Adapter string `json:"adapter"`
+	Output  string `json:"output"`
 }
 
 // LongError says that an input is longer than the model takes.

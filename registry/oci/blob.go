@@ -65,7 +65,7 @@ func (d *download) Read(p []byte) (int, error) {
 	_ = d.body.Close() // broken
 	again := d.query
 	again.header = http.Header{"Range": {fmt.Sprintf("bytes=%d-", d.at)}}
-	resp, askErr := d.repository.do(d.ctx, again) //nolint:bodyclose // it takes the place of the body that broke
+	resp, askErr := d.repository.do(d.ctx, again)                  //nolint:bodyclose // it takes the place of the body that broke
 	if status(askErr) == http.StatusRequestedRangeNotSatisfiable { // there is no more
 		d.body = http.NoBody
 		return n, io.EOF

@@ -26,16 +26,19 @@ import (
 // benchOptions is what the command lines of bench say, not yet checked.
 type benchOptions struct {
 	model, method, precision, targets string
-	batch, inputs, outputs, beams     int
-	rank, warmup, repeat              int
-	alpha                             float64
+	inputs, outputs                   int
+	beams, batches                    []int
+	rank, warmup, repeat, limit       int
+	alpha, pricePerHour               float64
+	data, metric, png                 string
+	onDevice                          bool
 }
 
 func (o *benchOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.model, "model", "m", "", "`folder` of the model")
-	flags.IntVar(&o.batch, "batch", 8, "rows of a batch")
+	flags.IntSliceVar(&o.batches, "batch", []int{8}, "rows of a batch")
 	flags.IntVar(&o.inputs, "input-tokens", 128, "tokens of each input")
-	flags.StringVar(&o.precision, "precision", "fp32", "fp32 or bf16, of the matrix products")
+	flags.StringVar(&o.precision, "precision", "fp32", "fp32 or bf16, of the matrix products; decoding on a CPU takes int8 too")
 	flags.IntVar(&o.warmup, "warmup", 1, "repetitions that do not count")
 	flags.IntVar(&o.repeat, "repeat", 3, "repetitions that count")
 }
@@ -44,13 +47,22 @@ func (o *benchOptions) check() error {
 	switch {
 	case o.model == "":
 		return usageError{errors.New("--model is missing")}
-	case o.batch < 1 || o.inputs < 1 || o.outputs < 1 || o.beams < 1 || o.warmup < 0 || o.repeat < 1:
-		return usageError{errors.New("batch, tokens, beams and repetitions must be positive")}
-	case o.precision != "fp32" && o.precision != "bf16":
-		return usageError{fmt.Errorf("--precision is %q; it is fp32 or bf16", o.precision)}
+	case len(o.batches) == 0 || slices.Min(o.batches) < 1 || len(o.beams) == 0 || slices.Min(o.beams) < 1:
+		return usageError{errors.New("batch and beams must be positive")}
+	case o.inputs < 1 || o.outputs < 1 || o.warmup < 0 || o.repeat < 1 || o.limit < 1:
+		return usageError{errors.New("tokens, rows and repetitions must be positive")}
+	case o.data == "" && len(o.batches)*len(o.beams)*len(o.precisions()) > 1:
+		return usageError{errors.New("several ways of decoding are compared on --data")}
+	}
+	for _, p := range o.precisions() {
+		if p != "fp32" && p != "bf16" && (p != "int8" || o.method != "") {
+			return usageError{fmt.Errorf("--precision is %q; it is fp32 or bf16, or int8 in decoding", p)}
+		}
 	}
 	return nil
 }
+
+func (o *benchOptions) precisions() []string { return strings.Split(o.precision, ",") }
 
 func newBenchCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
@@ -62,7 +74,7 @@ func newBenchCommand(app *App) *cobra.Command {
 }
 
 func newBenchTrainCommand(app *App) *cobra.Command {
-	opts := benchOptions{beams: 1}
+	opts := benchOptions{beams: []int{1}, limit: 1}
 	cmd := &cobra.Command{
 		Use:     "train --model <folder>",
 		Short:   "Time training steps on made-up rows",
@@ -82,14 +94,32 @@ func newBenchTrainCommand(app *App) *cobra.Command {
 func newBenchDecodeCommand(app *App) *cobra.Command {
 	opts := benchOptions{}
 	cmd := &cobra.Command{
-		Use:     "decode --model <folder>",
-		Short:   "Time generation from made-up rows",
-		Example: "  t5ctl bench decode --model t5-small --beams 4 --json",
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return runBenchDecode(cmd.Context(), app, opts) },
+		Use:   "decode --model <folder>",
+		Short: "Time generation from made-up rows, or speed against quality on real ones",
+		Long: "Time generation from made-up rows. With --data, decode the rows of a file in every combination of --beams,\n" +
+			"--batch and --precision (lists with commas), score the outputs, and mark those ways that none beats in both\n" +
+			"speed and quality.",
+		Example: "  t5ctl bench decode --model t5-small --beams 4 --json\n" +
+			"  t5ctl bench decode --model runs/mine --data test.jsonl --beams 1,3,5 --batch 1,16 --precision fp32,int8 --png speed.png",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if opts.data == "" {
+				return runBenchDecode(cmd.Context(), app, opts)
+			}
+			if err := opts.check(); err != nil {
+				return err
+			}
+			return runTradeOffs(cmd.Context(), app, opts)
+		},
 	}
 	opts.bind(cmd.Flags())
-	cmd.Flags().IntVar(&opts.beams, "beams", 1, "beams of the search")
+	cmd.Flags().IntSliceVar(&opts.beams, "beams", []int{1}, "beams of the search")
+	cmd.Flags().BoolVar(&opts.onDevice, "on-device", false, "run the steps on the backend too, where a CPU's own kernels would")
+	cmd.Flags().StringVar(&opts.data, "data", "", "`file` of rows with input and target")
+	cmd.Flags().IntVar(&opts.limit, "limit", 500, "--data: the first `n` rows")
+	cmd.Flags().StringVar(&opts.metric, "metric", "exact_match", "--data: `metric` of the quality, as in eval score")
+	cmd.Flags().StringVar(&opts.png, "png", "", "--data: draw quality and speed into this `file`")
+	cmd.Flags().Float64Var(&opts.pricePerHour, "price-per-hour", 0, "--data: what the machine costs, for the cost of 1,000 rows")
 	cmd.Flags().IntVar(&opts.outputs, "new-tokens", 64, "tokens to generate")
 	return cmd
 }
@@ -190,9 +220,9 @@ func runBenchTrain(ctx context.Context, app *App, opts benchOptions) error {
 	}
 	vocab := base.Config.VocabSize
 	batch := seq2seq.Batch{
-		Rows: opts.batch, InputLen: opts.inputs, TargetLen: opts.outputs, IDs: make([]string, opts.batch),
-		Inputs: madeUpIDs(opts.batch, opts.inputs, inputOffset, vocab),
-		Labels: madeUpIDs(opts.batch, opts.outputs, targetOffset, vocab),
+		Rows: opts.batches[0], InputLen: opts.inputs, TargetLen: opts.outputs, IDs: make([]string, opts.batches[0]),
+		Inputs: madeUpIDs(opts.batches[0], opts.inputs, inputOffset, vocab),
+		Labels: madeUpIDs(opts.batches[0], opts.outputs, targetOffset, vocab),
 	}
 	result := benchResult{Work: "train-" + opts.method, Backend: backend.Describe()}
 	_, err = trainer.Run(ctx, trainer.Job{
@@ -215,7 +245,7 @@ func (r *benchResult) timeSteps(opts benchOptions) trainer.Sink {
 		}
 		now := time.Now()
 		r.Repetitions = append(r.Repetitions, repetition{
-			Work: r.Work, Seconds: now.Sub(last).Seconds(), Tokens: opts.batch * (opts.inputs + opts.outputs),
+			Work: r.Work, Seconds: now.Sub(last).Seconds(), Tokens: opts.batches[0] * (opts.inputs + opts.outputs),
 			PeakRSS: peakRSS(), Warmup: step.Step <= opts.warmup, Loss: step.Loss,
 		})
 		last = now
@@ -242,16 +272,17 @@ func runBenchDecode(ctx context.Context, app *App, opts benchOptions) error {
 	}
 	engine := decode.New(backend, weights)
 	defer engine.Close()
+	engine.OnDevice = opts.onDevice
 	o := decode.DefaultOptions()
-	o.Beams, o.MaxNewTokens, o.BatchRows = opts.beams, opts.outputs, opts.batch
-	ids := madeUpIDs(opts.batch, opts.inputs, inputOffset, base.Config.VocabSize)
+	o.Beams, o.MaxNewTokens, o.BatchRows = opts.beams[0], opts.outputs, opts.batches[0]
+	ids := madeUpIDs(opts.batches[0], opts.inputs, inputOffset, base.Config.VocabSize)
 	var sources []decode.Source
 	for row := range slices.Chunk(ids, opts.inputs) {
 		sources = append(sources, decode.Source{Tokens: row})
 	}
 	result := benchResult{Work: "decode-greedy", Backend: backend.Describe()}
-	if opts.beams > 1 {
-		result.Work = fmt.Sprintf("decode-beam%d", opts.beams)
+	if opts.beams[0] > 1 {
+		result.Work = fmt.Sprintf("decode-beam%d", opts.beams[0])
 	}
 	for i := range opts.warmup + opts.repeat {
 		start := time.Now()

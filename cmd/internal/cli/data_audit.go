@@ -57,7 +57,7 @@ func newDataAuditCommand(app *App) *cobra.Command {
 			"languages and labels. A recipe brings its splits; files are a part each, the first the\n" +
 			"training part. Exit code 3 where more is found than --max allows; unless it says\n" +
 			"otherwise, no input may be in two parts, and none empty, damaged or unreadable.",
-		Example: "  t5ctl data audit bible-ylt-bbe\n" +
+		Example: "  t5ctl data audit bible-simplify\n" +
 			"  t5ctl data audit --train train.jsonl.gz --test test.jsonl --max repeated_inputs=100 --sarif audit.sarif",
 		ValidArgsFunction: completeRecipe,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -231,15 +231,24 @@ func showAudit(t *term.Terminal, r *audit.Report) {
 		checks.Add(c.Name, fmt.Sprintf("%g", c.Value), fmt.Sprintf("%g", c.Limit), map[bool]string{true: "pass", false: "FAIL"}[c.Passed])
 	}
 	t.Table(checks)
-	shown := 0
-	for _, f := range r.Findings {
-		if shown == 10 {
-			t.Printf("… --output, --markdown or --sarif keep up to 100 of each kind\n")
-			break
+	if r.NearCut {
+		t.Warnf("there are more candidates for near duplicates than are compared: what is told of them is the least there is")
+	}
+	showFindings(t, r.Findings)
+}
+
+// showFindings writes a few findings of each rule, those that spoil an evaluation first.
+func showFindings(t *term.Terminal, findings []audit.Finding) {
+	for _, rule := range []string{"shared-input", "contamination", "empty-input", "empty-target", "damaged-text", "copied-target"} {
+		shown := 0
+		for _, f := range findings {
+			if f.Rule == rule && shown < 3 {
+				t.Printf("%s:%d: %s: %s\n", f.File, f.Line, f.Rule, f.Note)
+				shown++
+			}
 		}
-		if f.Rule != "repeated-input" && f.Rule != "near-duplicate" {
-			t.Printf("%s:%d: %s: %s\n", f.File, f.Line, f.Rule, f.Note)
-			shown++
-		}
+	}
+	if len(findings) > 0 {
+		t.Printf("--output, --markdown and --sarif keep up to 100 of each kind\n")
 	}
 }

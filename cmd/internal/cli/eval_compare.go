@@ -109,7 +109,7 @@ func showComparison(t *term.Terminal, c eval.Comparison) {
 		showSlices(t, c, m.Name)
 		t.Printf("rows that moved most by %s:\n", m.Name)
 		for _, r := range m.Moved {
-			t.Printf("  %s: %s to %s\n", r.ID, r.A.Format(), r.B.Format())
+			t.Printf("  %s: %s to %s\n", term.Clean(r.ID), r.A.Format(), r.B.Format())
 		}
 	}
 }
@@ -126,7 +126,7 @@ func showSlices(t *term.Terminal, c eval.Comparison, metric string) {
 		return cmp.Compare(math.Abs(float64(b.Delta)), math.Abs(float64(a.Delta)))
 	})
 	for _, m := range parts {
-		t.Printf("  slice %s: %s to %s\n", m.Slice, m.A.Format(), m.B.Format())
+		t.Printf("  slice %s: %s to %s\n", term.Clean(m.Slice), m.A.Format(), m.B.Format())
 	}
 }
 

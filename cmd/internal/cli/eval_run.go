@@ -400,12 +400,19 @@ func (e *evaluation) run(ctx context.Context, app *App, m *model.Model, files []
 	defer progress.Done()
 	runner.Suite, runner.Chunk, runner.AllowExec = e.suite, evaluationRows, opts.allowExec
 	flush := runner.Done
+	progressed := false
 	runner.Done = func(rows int) {
+		progressed = true
 		if flush != nil {
 			flush(rows)
 		}
 		progress.Set(int64(rows))
 	}
+	defer func() {
+		if ctx.Err() != nil && progressed && kept != nil {
+			app.Term.Notef("the same command goes on where this one was interrupted")
+		}
+	}()
 	report, err := runner.Run(ctx, predictor{m, e.suite.Timed(), map[int]bool{}}, taskPairs(e.suite, files))
 	if err != nil {
 		return report, err

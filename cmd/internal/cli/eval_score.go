@@ -25,6 +25,7 @@ type evalScoreOptions struct {
 	list       bool
 	allowExec  bool
 	join       bool
+	texts      bool
 	output     string
 	name       string
 	force      bool
@@ -44,6 +45,7 @@ func (o *evalScoreOptions) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.allowExec, "allow-exec", false, "let metrics run programs (exec:…)")
 	flags.BoolVar(&o.list, "list-metrics", false, "list the metrics and their options")
 	flags.StringVar(&o.output, "output", "", "`folder` for the report and its rows, to gate or compare later")
+	flags.BoolVar(&o.texts, "keep-texts", false, "keep outputs and references in the folder too, for eval report and eval review")
 	flags.StringVar(&o.name, "name", "score", "`name` of the report in the folder")
 	flags.BoolVar(&o.force, "force", false, "replace a report of the same name")
 }
@@ -146,7 +148,8 @@ func scoreFiles(ctx context.Context, suite eval.Suite, opts evalScoreOptions) (e
 		return eval.Report{}, err
 	}
 	defer files.close()
-	runner, err := files.runner(false)
+	files.partial = files.staging // a run that does not finish leaves nothing
+	runner, err := files.runner(opts.texts)
 	if err != nil {
 		return eval.Report{}, err
 	}

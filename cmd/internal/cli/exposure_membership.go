@@ -15,6 +15,7 @@ import (
 	"github.com/t5ctl/t5ctl/datasets"
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/eval/exposure"
+	"github.com/t5ctl/t5ctl/internal/atomicfile"
 	"github.com/t5ctl/t5ctl/internal/model"
 	"github.com/t5ctl/t5ctl/internal/runfolder"
 )
@@ -30,6 +31,7 @@ type exposureMembershipOptions struct {
 	shadows                   int
 	recipe, shadowDir         string
 	sets                      []string
+	plot                      string
 	report                    reportOptions
 	given                     func(flag string) bool
 }
@@ -51,6 +53,7 @@ func (o *exposureMembershipOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.recipe, "shadow-recipe", "", "`recipe` that shadow models are trained by; their data takes the place of its own")
 	flags.StringVar(&o.shadowDir, "shadow-dir", "", "`folder` for the shadow models; what is done there is not done again")
 	flags.StringArrayVar(&o.sets, "set", nil, "change a key of the shadows' recipe, as in train.steps=200 (repeatable)")
+	flags.StringVar(&o.plot, "plot", "", "`file` for the attacks' curves as PNG, on log axes")
 	o.report.bind(flags, "membership")
 	o.given = flags.Changed
 }
@@ -163,7 +166,7 @@ func runExposureMembership(ctx context.Context, app *App, opts exposureMembershi
 	if err := opts.report.keep(&report, opts.model, opts.adapter, resolved); err != nil {
 		return err
 	}
-	return showMembership(app, report, opts.report)
+	return showMembership(app, report, opts)
 }
 
 // referenceOf is the model to compare with: an adapter's base is free.
@@ -261,10 +264,15 @@ func (o *reportOptions) keep(report *eval.Report, ref, adapter string, m resolve
 }
 
 // showMembership writes a line for each attack.
-func showMembership(app *App, report eval.Report, o reportOptions) error {
+func showMembership(app *App, report eval.Report, o exposureMembershipOptions) error {
 	var d exposure.MembershipDetails
 	if err := json.Unmarshal(report.Details, &d); err != nil {
 		return fmt.Errorf("showing the report: %w", err)
+	}
+	if o.plot != "" {
+		if err := atomicfile.Write(o.plot, d.WritePlot); err != nil {
+			return err
+		}
 	}
 	return app.show(report, func(t *term.Terminal) {
 		tab := term.Table{Header: []string{"attack", "AUC", "95 %", "TPR@1%", "TPR@0.1%", "acc.", "ε ≥"}, Right: []int{1, 3, 4, 5, 6}}
@@ -287,7 +295,7 @@ func showMembership(app *App, report eval.Report, o reportOptions) error {
 		if slices.ContainsFunc(report.Metrics, func(r eval.Result) bool { return r.Verdict == eval.VerdictUndefined }) {
 			t.Println("–: too few non-members to tell")
 		}
-		o.told(t, report)
+		o.report.told(t, report)
 	})
 }
 

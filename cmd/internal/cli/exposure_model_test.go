@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"image/png"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -103,7 +104,7 @@ func TestDoseResponse(t *testing.T) {
 	t5ctl(t, 0, "exposure", "plant", "train.jsonl", "--output", "planted.jsonl", "--seed", "5", "--input", "pin @@@", "--target", "######",
 		"--class", "#=digits", "--class", "@=lower", "--repetitions", "0,1,4,16", "--canaries", "6", "--references", "200")
 	t5ctl(t, 0, "train", "tiny.yaml", "--output", "run")
-	full := report(t, t5ctl(t, 0, "exposure", "run", "planted.jsonl", "--model", "run", "--extrapolate", "--output", "reports", "--json"))
+	full := report(t, t5ctl(t, 0, "exposure", "run", "planted.jsonl", "--model", "run", "--extrapolate", "--plot", "dose.png", "--output", "reports", "--json"))
 	var d exposure.Details
 	if err := json.Unmarshal(full.Details, &d); err != nil {
 		t.Fatal(err)
@@ -127,6 +128,16 @@ func TestDoseResponse(t *testing.T) {
 	extraction(t)
 	shadows(t)
 	t5ctl(t, 0, "eval", "gate", "--report", "reports", "--gates", "gates2.yaml")
+	for _, name := range []string{"dose.png", "roc.png"} {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if picture, err := png.Decode(f); err != nil || picture.Bounds().Dx() < 400 {
+			t.Errorf("%s: %v", name, err)
+		}
+		f.Close()
+	}
 	if marked, err := os.ReadFile("run/data.json"); err != nil || !strings.Contains(string(marked), "canaries") {
 		t.Errorf("a model of planted data must be marked: %s, %v", marked, err)
 	}
@@ -161,7 +172,7 @@ func extraction(t *testing.T) {
 func shadows(t *testing.T) {
 	t.Helper()
 	args := []string{"exposure", "membership", "--model", "tuned", "--members", "train.jsonl", "--nonmembers", "test.jsonl",
-		"--shadows", "4", "--shadow-recipe", "tune.yaml", "--shadow-dir", "shadows", "--set", "train.steps=20", "--output", "reports", "--json"}
+		"--shadows", "4", "--shadow-recipe", "tune.yaml", "--shadow-dir", "shadows", "--set", "train.steps=20", "--plot", "roc.png", "--output", "reports", "--json"}
 	first := report(t, t5ctl(t, 0, append(args, "--force")...))
 	for _, attack := range []string{"loss", "ratio", "min_k", "min_k_plus", "zlib", "lira_online", "lira_offline"} {
 		if m := score(t, first, "membership_auc", "attack="+attack); m.CI == nil || m.CI[0] > m.Score {

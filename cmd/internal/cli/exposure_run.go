@@ -16,6 +16,7 @@ import (
 	"github.com/t5ctl/t5ctl/datasets"
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/eval/exposure"
+	"github.com/t5ctl/t5ctl/internal/atomicfile"
 	"github.com/t5ctl/t5ctl/internal/digest"
 	"github.com/t5ctl/t5ctl/internal/runfolder"
 	"github.com/t5ctl/t5ctl/recipes"
@@ -29,6 +30,7 @@ type exposureRunOptions struct {
 	repetitions                            []int
 	extrapolate, force                     bool
 	maxInput, maxTarget                    int
+	plot                                   string
 	given                                  func(flag string) bool
 }
 
@@ -43,6 +45,7 @@ func (o *exposureRunOptions) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.extrapolate, "extrapolate", false, "estimate exposures beyond the number of alternatives")
 	flags.IntVar(&o.maxInput, "max-input", 0, "`tokens` at which training cut inputs (default: what the run's recipe says)")
 	flags.IntVar(&o.maxTarget, "max-target", 0, "`tokens` at which training cut targets (default: what the run's recipe says)")
+	flags.StringVar(&o.plot, "plot", "", "`file` for exposure against repetitions as PNG")
 	flags.BoolVar(&o.force, "force", false, "replace a report of the same name")
 	o.given = flags.Changed
 }
@@ -186,6 +189,11 @@ func showExposure(app *App, report eval.Report, opts exposureRunOptions) error {
 	var d exposure.Details
 	if err := json.Unmarshal(report.Details, &d); err != nil {
 		return fmt.Errorf("showing the report: %w", err)
+	}
+	if opts.plot != "" {
+		if err := atomicfile.Write(opts.plot, d.WritePlot); err != nil {
+			return err
+		}
 	}
 	return app.show(report, func(t *term.Terminal) {
 		tab := term.Table{Header: []string{"canary", "repetitions", "bits", "rank", "exposure", "interval"}, Right: []int{1, 2, 3, 4}}

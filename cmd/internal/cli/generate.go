@@ -23,22 +23,24 @@ import (
 
 // generateOptions is what the command line of generate says, not yet checked.
 type generateOptions struct {
-	model, adapter, input, output, prefix string
-	column, long, shard, precision        string
-	texts, badWords                       []string
-	overlap, maxInput, window             int
-	pricePerHour                          float64
-	regex, schema, choicesFile            string
-	choices                               []string // the lines of choicesFile
-	decoding                              decode.Options
-	given                                 func(flag string) bool
+	model, input, output, prefix   string
+	adapters                       []string
+	others                         []*model.Model // with the second adapter and on
+	column, long, shard, precision string
+	texts, badWords                []string
+	overlap, maxInput, window      int
+	pricePerHour                   float64
+	regex, schema, choicesFile     string
+	choices                        []string // the lines of choicesFile
+	decoding                       decode.Options
+	given                          func(flag string) bool
 }
 
 func (o *generateOptions) bind(flags *pflag.FlagSet) {
 	o.decoding = decode.DefaultOptions()
 	d := o.decoding
 	flags.StringVarP(&o.model, "model", "m", "", "`model`: a folder, a run, name@vN or name@channel")
-	flags.StringVar(&o.adapter, "adapter", "", "`adapter` on top of it: a PEFT folder or a run")
+	flags.StringArrayVar(&o.adapters, "adapter", nil, "`adapter` on top of it: a PEFT folder, a run or a version; with several, each answers every row")
 	flags.StringVarP(&o.input, "input", "i", "", "`file` of rows (.jsonl, .csv, .tsv, .parquet, each also .gz or .zst)")
 	flags.StringVarP(&o.output, "output", "o", "", "`file` for the rows with \"output\" added: .jsonl, .csv, .tsv or .parquet (default JSON lines to stdout)")
 	flags.StringVar(&o.column, "input-column", "input", "`name` of the column with the texts")
@@ -216,8 +218,32 @@ func (o *generateOptions) constrain(m *model.Model) error {
 	return nil
 }
 
-// answer generates from rows, or chooses.
+// answer generates from rows, or chooses, with every adapter.
 func (o *generateOptions) answer(ctx context.Context, m *model.Model, rows []model.Row) ([]model.RowResult, error) {
+	results, err := o.answerOne(ctx, m, rows)
+	for i, other := range o.others {
+		if err != nil {
+			break
+		}
+		var more []model.RowResult
+		more, err = o.answerOne(ctx, other, rows)
+		for j := range more {
+			r := &results[j]
+			if more[j].Err != nil || r.Err != nil {
+				r.Err = errors.Join(r.Err, more[j].Err)
+				continue
+			}
+			if i == 0 {
+				r.Adapters = []model.AdapterOutput{{Adapter: o.adapters[0], Output: r.Outputs[0].Text}}
+			}
+			r.Adapters = append(r.Adapters, model.AdapterOutput{Adapter: o.adapters[i+1], Output: more[j].Outputs[0].Text})
+			r.Tokens += more[j].Tokens
+		}
+	}
+	return results, err
+}
+
+func (o *generateOptions) answerOne(ctx context.Context, m *model.Model, rows []model.Row) ([]model.RowResult, error) {
 	if o.choices != nil {
 		return m.Choose(ctx, rows, o.rows(), o.choices)
 	}
@@ -228,13 +254,29 @@ func runGenerate(ctx context.Context, app *App, opts generateOptions) error {
 	if err := opts.check(); err != nil {
 		return err
 	}
-	m, closeModel, err := app.openModelWith(ctx, opts.model, opts.adapter, model.Options{MaxInput: opts.maxInput, Precision: opts.precision})
+	adapter := ""
+	if len(opts.adapters) > 0 {
+		adapter = opts.adapters[0]
+	}
+	m, closeModel, err := app.openModelWith(ctx, opts.model, adapter, model.Options{MaxInput: opts.maxInput, Precision: opts.precision})
 	if err != nil {
 		return err
 	}
 	defer closeModel()
 	if err := opts.settle(m); err != nil {
 		return err
+	}
+	for _, adapter := range opts.adapters[min(1, len(opts.adapters)):] {
+		resolved, err := app.withAdapter(ctx, opts.model, adapter)
+		if err != nil {
+			return err
+		}
+		other, err := m.With(resolved.Adapter)
+		if err != nil {
+			return fmt.Errorf("opening %s: %w", adapter, err)
+		}
+		defer other.Close()
+		opts.others = append(opts.others, other)
 	}
 	if opts.input != "" {
 		err = opts.file(ctx, app, m)
@@ -298,7 +340,8 @@ type generated struct {
 	Outputs []model.Output `json:"outputs,omitempty"` // all, where more than one was asked for
 	Cut     bool           `json:"cut,omitempty"`
 
-	Settings decode.Options `json:"generation"`
+	Adapters []model.AdapterOutput `json:"adapters,omitempty"` // where there are several
+	Settings decode.Options        `json:"generation"`
 }
 
 func resultOf(input string, outputs []model.Output) generated {
@@ -329,8 +372,14 @@ func (o *generateOptions) lines(ctx context.Context, app *App, m *model.Model) e
 			}
 			g := resultOf(texts[i], result.Outputs)
 			if app.Settings.JSON {
-				g.Settings = m.Generation
+				g.Settings, g.Adapters = m.Generation, result.Adapters
 				all = append(all, g)
+				continue
+			}
+			if result.Adapters != nil {
+				for _, a := range result.Adapters {
+					app.Term.Println(a.Adapter + "\t" + term.Clean(a.Output))
+				}
 				continue
 			}
 			if o.choices != nil {

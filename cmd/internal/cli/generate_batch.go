@@ -140,13 +140,20 @@ func (g *generation) fingerprint() (string, error) {
 		return "", err
 	}
 	made, err := json.Marshal(map[string]any{
-		"model": g.model.Identity(), "settings": json.RawMessage(g.settings), "seed": g.opts.decoding.Seed, "rows": g.opts.rows(),
+		"model": g.model.Identity(), "others": g.otherModels(), "settings": json.RawMessage(g.settings), "seed": g.opts.decoding.Seed, "rows": g.opts.rows(),
 		"input": g.opts.input, "bytes": input.Size(), "time": input.ModTime().UnixNano(), "column": g.opts.column,
 		"regex": g.opts.regex, "schema": g.opts.schema, "choices": g.opts.choices,
 		"shard": g.opts.shard, "precision": g.opts.precision, "max_input": g.opts.maxInput,
 	})
 	sum := sha256.Sum256(made)
 	return hex.EncodeToString(sum[:]), err
+}
+
+func (g *generation) otherModels() (list []string) {
+	for _, m := range g.opts.others {
+		list = append(list, m.Identity())
+	}
+	return list
 }
 
 func (g *generation) commit() error {
@@ -308,6 +315,7 @@ func (g *generation) line(example datasets.Example, result model.RowResult) ([]b
 		{"row", example.Row, g.shard.n > 1},
 		{"output", result.Outputs[0].Text, true},
 		{"outputs", result.Outputs, len(result.Outputs) > 1},
+		{"adapters", result.Adapters, result.Adapters != nil},
 		{"cut", true, result.Outputs[0].Cut},
 		{"generation", json.RawMessage(g.settings), true},
 	}

@@ -31,6 +31,7 @@ type trainOptions struct {
 	trace       bool
 	tensorboard bool
 	mlflow      string
+	sweep       string
 	base        bool // a base model is needed: finetune
 }
 
@@ -40,6 +41,7 @@ func (o *trainOptions) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.trace, "trace-nan", false, "should the loss not be finite, name the first layer that was not")
 	flags.BoolVar(&o.resume, "resume", false, "go on with the run in --output from its last whole checkpoint")
 	flags.BoolVar(&o.tensorboard, "tensorboard", false, "write event files for TensorBoard into the run folder (tracking.tensorboard)")
+	flags.StringVar(&o.sweep, "sweep", "", "run the recipe with every setting that this `file` names, and rank them")
 	flags.StringVar(&o.mlflow, "mlflow", "", "tell the MLflow tracking server at `uri` of the run (tracking.mlflow.uri)")
 }
 
@@ -80,8 +82,19 @@ func newFinetuneCommand(app *App) *cobra.Command {
 		Use:   "finetune <recipe>",
 		Short: "Fine-tune a base model, in full or by LoRA",
 		Long: "Fine-tune the recipe's base on its data. With LoRA the base stays as it is and the\n" +
-			"result is a PEFT adapter; in full it is a Hugging Face model folder.",
-		Example:           "  t5ctl finetune cmudict-stress\n  t5ctl finetune recipe.yaml --output runs/mine --resume",
+			"result is a PEFT adapter; in full it is a Hugging Face model folder.\n\n" +
+			"With --sweep the recipe runs once for each setting that a file names:\n\n" +
+			"  version: 1\n" +
+			"  method: grid                    # or random, with trials: N and seed: N\n" +
+			"  parameters:\n" +
+			"    - {key: train.optimizer.learning_rate, values: [1e-4, 3e-4, 1e-3]}\n" +
+			"    - {key: train.lora.rank, values: [4, 16]} # or from, to, scale, integer\n" +
+			"  seeds: [1, 2]                   # each setting runs once with each\n" +
+			"  metric: loss                    # of the validation data; or training_loss\n" +
+			"  halving: {factor: 2, first: 100} # half goes on after 100 steps, 200, …\n\n" +
+			"Every run has its folder in the sweep's (default runs/<name>-sweep-<n>), beside sweep.json, sweep.png and\n" +
+			"sweep.html. --resume goes on with a sweep that was stopped.",
+		Example:           "  t5ctl finetune cmudict-stress\n  t5ctl finetune recipe.yaml --output runs/mine --resume\n  t5ctl finetune recipe.yaml --sweep sweep.yaml",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeRecipe,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -105,6 +118,8 @@ func trainRules() []rule {
 		as(exitConflict, saying[*trainer.OtherRunError]("choose another --output, or give the recipe and data of that run")),
 		as(exitConflict, saying[*runfolder.OccupiedError]("choose another --output")),
 		as(exitConflict, saying[*existingRunError]("--resume goes on with it; another --output starts a new one")),
+		sweepStopped,
+		as(exitConflict, saying[*sweepConflictError]("--resume goes on with a sweep of the same file and recipe; another --output starts a new one")),
 		as(exitUsage, func(e *lora.NoTargetError) string { return "" }),
 		as[*trainer.UnknownMetricError](exitUsage, nil),
 		as(exitUsage, saying[*trainer.VocabularyError]("teacher and student must share one tokenizer")),
@@ -134,6 +149,9 @@ type trainResult struct {
 }
 
 func runTrain(ctx context.Context, app *App, opts trainOptions) error {
+	if opts.sweep != "" {
+		return runSweep(ctx, app, opts)
+	}
 	t := &training{app: app, opts: opts}
 	var err error
 	if t.recipe, err = app.loadRecipe(opts.recipe, opts.overrides()); err != nil {

@@ -36,6 +36,8 @@ type PushRequest struct {
 	Canaries      string // the file that says that canaries were planted; "" where none were
 	AllowCanaries bool   // push it all the same; the version stays marked
 	Reason        string
+
+	hashed []Layer // the files of Dir, where they have been hashed already; they are checked as they are stored
 }
 
 // File is a small file to keep with a version.
@@ -114,8 +116,10 @@ func (r *Registry) prepare(ctx context.Context, request PushRequest) (*pushing, 
 		return nil, err
 	}
 	p := &pushing{request: request, folder: f}
-	if p.layers, err = f.hash(); err != nil {
-		return nil, err
+	if p.layers = slices.Clone(request.hashed); p.layers == nil {
+		if p.layers, err = f.hash(); err != nil {
+			return nil, err
+		}
 	}
 	tree := treeDigest(p.layers)
 	if err := p.chooseCard(tree); err != nil {

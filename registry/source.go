@@ -29,6 +29,8 @@ type Source struct {
 	Created  time.Time
 	Base     string // as the run or the adapter names it
 	License  string // of the base or the recipe, where one says
+
+	layers []Layer // the files of ModelDir, hashed
 }
 
 // recordNames are the files of a run that are kept with its model.
@@ -61,7 +63,7 @@ func OpenSource(dir string) (Source, error) {
 	if err != nil {
 		return s, err
 	}
-	s.Tree = treeDigest(layers)
+	s.Tree, s.layers = treeDigest(layers), layers
 	if err := s.readRun(run); err != nil {
 		return s, err
 	}
@@ -234,7 +236,7 @@ func (s *Source) AddReport(report File) error {
 func (s *Source) Request(model string) PushRequest {
 	request := PushRequest{
 		Model: model, Dir: s.ModelDir, Created: s.Created, Reports: s.Reports, Records: s.Records, Canaries: s.Canaries,
-		About: About{Family: "t5"},
+		About: About{Family: "t5"}, hashed: s.layers,
 	}
 	if s.License != "" {
 		request.About.Licenses = []string{s.License}

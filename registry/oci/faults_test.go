@@ -573,3 +573,53 @@ func TestRottenServer(t *testing.T) {
 	}
 	sound(t, open(t, s))
 }
+
+// cutting is a body that ends with a call after some bytes.
+type cutting struct {
+	io.ReadCloser
+	left int
+	cut  func()
+}
+
+func (c *cutting) Read(p []byte) (int, error) {
+	if c.left <= 0 {
+		c.cut()
+		return 0, io.ErrUnexpectedEOF
+	}
+	n, err := c.ReadCloser.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, err
+}
+
+// TestUploadCut kills the client within a part: the server keeps what it has got, and the next
+// process sends the rest.
+func TestUploadCut(t *testing.T) {
+	var sent atomic.Int64
+	var once sync.Once
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s := through(t, distributionServer(t), func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPatch {
+				sent.Add(r.ContentLength)
+				once.Do(func() { r.Body = &cutting{r.Body, 9 * part, cancel} })
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	options := oci.Options{Memory: t.TempDir(), Retries: 1}
+	blob, file := big(t, 12*part)
+	if err := openWith(t, s, options).Put(ctx, "m", blob, file); err == nil {
+		t.Fatal("the upload was not cut")
+	}
+	time.Sleep(100 * time.Millisecond) // the server has yet to notice
+	sent.Store(0)
+	if err := openWith(t, s, options).Put(t.Context(), "m", blob, file); err != nil {
+		t.Fatal(err)
+	}
+	if n := sent.Load(); n == 0 || n >= 12*part {
+		t.Errorf("%d bytes were sent again of %d", n, 12*part)
+	}
+	fetched(t, openWith(t, s, options), blob)
+	t.Logf("faults: distribution: client gone within a part after 9 of 12 MiB: the next process sent %.1f MiB", float64(sent.Load())/part)
+}

@@ -45,7 +45,7 @@ type Options struct {
 	Journal   string        // who announces records, told to those who wait
 	Retries   int           // of a request that failed for a reason that may pass; 0: 4
 	Patience  time.Duration // how long to wait for another writer before giving up; 0: 30 s
-	Chunk     int64         // bytes of one part of an upload; 0: 32 MiB
+	Chunk     int64         // bytes of one part of an upload; 0: 1 GiB
 }
 
 // Store is a registry.Backend behind a server.
@@ -92,7 +92,7 @@ func Open(place string, options Options) (*Store, error) {
 		options.Patience = 30 * time.Second
 	}
 	if options.Chunk == 0 {
-		options.Chunk = 32 << 20
+		options.Chunk = 1 << 30
 	}
 	docker, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
 	if err != nil {

@@ -22,6 +22,15 @@ import (
 
 const octets = "application/octet-stream"
 
+// partsFrom is the size from which a blob is sent so that it can go on after it broke off. A part
+// is long: a server that loses its writer keeps what it has got.
+const partsFrom = 8 << 20
+
+// inParts says whether a blob is sent so.
+func (r *repository) inParts(blob ocispec.Descriptor) bool {
+	return blob.Size > min(r.store.options.Chunk, partsFrom)
+}
+
 // upload sends a blob: in parts where it is long and the server takes parts, so that one that
 // broke off goes on where it was, by this process or the next; else in one piece.
 func (r *repository) upload(ctx context.Context, blob ocispec.Descriptor, source *io.SectionReader) error {
@@ -65,8 +74,13 @@ func (r *repository) send(ctx context.Context, blob ocispec.Descriptor, source *
 		if place, err = r.begin(ctx); err != nil {
 			return err
 		}
+		if journal != "" {
+			if err := note(journal, place); err != nil {
+				return err
+			}
+		}
 	}
-	if blob.Size > r.store.options.Chunk {
+	if r.inParts(blob) {
 		if place, at, err = r.sendParts(ctx, source, journal, place, at); err != nil {
 			if at > 0 || !noParts(err) {
 				return err
@@ -85,7 +99,7 @@ func (r *repository) send(ctx context.Context, blob ocispec.Descriptor, source *
 	target.RawQuery = query.Encode()
 	rest := io.NewSectionReader(source, at, blob.Size-at)
 	last := request{method: http.MethodPut, url: target.String(), media: octets, body: rest}
-	if at > 0 {
+	if at > 0 && at < blob.Size {
 		last.header = http.Header{"Content-Range": {fmt.Sprintf("%d-%d", at, blob.Size-1)}}
 	}
 	resp, err := r.do(ctx, last)
@@ -131,10 +145,10 @@ func (r *repository) location(resp *http.Response) (string, error) {
 	return place.String(), nil
 }
 
-// sendParts sends all but the last part, and notes after each how to go on.
+// sendParts sends the parts, and notes after each how to go on.
 func (r *repository) sendParts(ctx context.Context, source *io.SectionReader, journal, place string, at int64) (string, int64, error) {
-	for source.Size()-at > r.store.options.Chunk {
-		part := io.NewSectionReader(source, at, r.store.options.Chunk)
+	for at < source.Size() {
+		part := io.NewSectionReader(source, at, min(r.store.options.Chunk, source.Size()-at))
 		header := http.Header{"Content-Range": {fmt.Sprintf("%d-%d", at, at+part.Size()-1)}}
 		resp, err := r.do(ctx, request{method: http.MethodPatch, url: place, media: octets, body: part, header: header})
 		if err != nil {
@@ -157,7 +171,7 @@ func (r *repository) sendParts(ctx context.Context, source *io.SectionReader, jo
 
 // journal is the file that says where an upload of the blob goes on; "" where nothing is kept.
 func (r *repository) journal(blob ocispec.Descriptor) string {
-	if r.store.options.Memory == "" || blob.Size <= r.store.options.Chunk {
+	if r.store.options.Memory == "" || !r.inParts(blob) {
 		return ""
 	}
 	return filepath.Join(r.store.options.Memory, r.memoryName()+"-"+blob.Digest.Encoded()[:32]+".upload")

@@ -270,7 +270,7 @@ func showMembership(app *App, report eval.Report, o exposureMembershipOptions) e
 		return fmt.Errorf("showing the report: %w", err)
 	}
 	if o.plot != "" {
-		if err := atomicfile.Write(o.plot, d.WritePlot); err != nil {
+		if err := atomicfile.Write(o.plot, rocChart(d).PNG); err != nil {
 			return err
 		}
 	}

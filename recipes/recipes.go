@@ -371,10 +371,19 @@ func (l Loaded) CheckFiles() error {
 		}
 	}
 	if len(problems) > 0 {
-		return &strictyaml.Error{Problems: problems}
+		return &MissingFilesError{&strictyaml.Error{Problems: problems}}
 	}
 	return nil
 }
+
+// MissingFilesError says which files that a recipe names are not there, and where it names them.
+// It is a fs.ErrNotExist.
+type MissingFilesError struct{ problems *strictyaml.Error }
+
+func (e *MissingFilesError) Error() string { return e.problems.Error() }
+
+// Is makes the error a fs.ErrNotExist.
+func (e *MissingFilesError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // nearestSibling is the file in the same folder whose name is most alike.
 func nearestSibling(path string) string {

@@ -269,3 +269,35 @@ func TestBundleDamaged(t *testing.T) {
 		}
 	}
 }
+
+// FuzzUnpack feeds bundles that are not sound: none panics, and none registers what does not verify.
+func FuzzUnpack(f *testing.F) {
+	from := registry.New(local.Open(f.TempDir()), registry.Options{})
+	if _, err := from.Push(context.Background(), registrytest.Request(f, "m", 1)); err != nil {
+		f.Fatal(err)
+	}
+	one := registry.Ref{Model: "m", Version: 1}
+	var whole bytes.Buffer
+	if _, err := from.Pack(context.Background(), &whole, []registry.Ref{one}, nil); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole.Bytes())
+	f.Add(whole.Bytes()[:4096])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		to := registry.New(local.Open(t.TempDir()), registry.Options{})
+		if _, err := to.Unpack(t.Context(), bytes.NewReader(data)); err != nil {
+			return
+		}
+		models, err := to.Models(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, model := range models {
+			if model == "m" {
+				if _, err := to.Verify(t.Context(), one); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+}

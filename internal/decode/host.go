@@ -1,8 +1,10 @@
 package decode
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 
 	"github.com/gomlx/compute/dtypes"
@@ -41,27 +43,32 @@ func newHostDecoder(w Weights) (*hostDecoder, error) {
 	if err != nil {
 		return nil, err
 	}
+	take := func(name string) []float32 {
+		v, takeErr := values(name)
+		err = errors.Join(err, takeErr)
+		return v
+	}
 	pack := func(in int, names ...string) *matvec.Matrix {
 		var parts [][]float32
 		for _, name := range names {
-			parts = append(parts, values[name])
+			parts = append(parts, take(name))
 		}
 		m, packErr := matvec.Pack(w.Packed, in, parts...)
 		if packErr != nil {
-			err = fmt.Errorf("%s: %w", names[0], packErr)
+			err = errors.Join(err, fmt.Errorf("%s: %w", names[0], packErr))
 		}
 		return m
 	}
-	d := &hostDecoder{config: c, embedding: values[t5.Embedding], norm: values["decoder.final_layer_norm.weight"]}
+	d := &hostDecoder{config: c, embedding: take(t5.Embedding), norm: take("decoder.final_layer_norm.weight")}
 	inner := c.NumHeads * c.DKV
 	for i := range c.NumDecoderLayers {
 		block := fmt.Sprintf("decoder.block.%d.layer.", i)
 		self, cross, feed := block+"0.SelfAttention.", block+"1.EncDecAttention.", block+"2.DenseReluDense."
 		l := hostLayer{
-			selfNorm: values[block+"0.layer_norm.weight"], crossNorm: values[block+"1.layer_norm.weight"], feedNorm: values[block+"2.layer_norm.weight"],
+			selfNorm: take(block + "0.layer_norm.weight"), crossNorm: take(block + "1.layer_norm.weight"), feedNorm: take(block + "2.layer_norm.weight"),
 			selfIn: pack(c.DModel, self+"q.weight", self+"k.weight", self+"v.weight"), selfOut: pack(inner, self+"o.weight"),
 			crossIn: pack(c.DModel, cross+"q.weight"), crossTo: pack(inner, cross+"o.weight"),
-			feedOut: pack(c.DFF, feed+"wo.weight"), bias: values[self+"relative_attention_bias.weight"],
+			feedOut: pack(c.DFF, feed+"wo.weight"), bias: take(self + "relative_attention_bias.weight"),
 		}
 		if c.Gated() {
 			l.feedIn = pack(c.DModel, feed+"wi_0.weight", feed+"wi_1.weight")
@@ -72,6 +79,7 @@ func newHostDecoder(w Weights) (*hostDecoder, error) {
 			l.bias = d.layers[0].bias
 		}
 		d.layers = append(d.layers, l)
+		runtime.GC() // the unpacked weights go before the next ones come
 	}
 	head := t5.Head
 	if c.TieWordEmbeddings {
@@ -81,9 +89,9 @@ func newHostDecoder(w Weights) (*hostDecoder, error) {
 	return d, err
 }
 
-// hostValues copies what the decoder needs to the host, by name.
-func (w Weights) hostValues() (map[string][]float32, error) {
-	values := map[string][]float32{}
+// hostValues gives a function that copies a tensor to the host by its name, with the adapter's
+// update in it; nil where the model has no such tensor.
+func (w Weights) hostValues() (func(name string) ([]float32, error), error) {
 	var update [][]float32
 	for _, t := range w.Update {
 		v, err := tensors.CopyFlatData[float32](t)
@@ -92,20 +100,24 @@ func (w Weights) hostValues() (map[string][]float32, error) {
 		}
 		update = append(update, v)
 	}
+	at := map[string]int{}
 	for i, spec := range w.Config.Specs() {
-		if len(spec.Name) > 8 && spec.Name[:8] == "encoder." {
-			continue
+		at[spec.Name] = i
+	}
+	return func(name string) ([]float32, error) {
+		i, ok := at[name]
+		if !ok {
+			return nil, nil
 		}
 		v, err := tensors.CopyFlatData[float32](w.Base[i])
 		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", spec.Name, err)
+			return nil, fmt.Errorf("reading %s: %w", name, err)
 		}
 		if w.Adapter != nil {
-			v = w.Adapter.Merge(spec.Name, v, update)
+			v = w.Adapter.Merge(name, v, update)
 		}
-		values[spec.Name] = v
-	}
-	return values, nil
+		return v, nil
+	}, nil
 }
 
 // encodeShape is what an encoder program of the host decoder is compiled for.

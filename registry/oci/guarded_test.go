@@ -2,12 +2,17 @@ package oci
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/t5ctl/t5ctl/internal/digest"
 )
 
 var (
@@ -165,4 +170,24 @@ func TestEveryOrderOfSteps(t *testing.T) {
 		b, all, _ := play(3, random.IntN(4), 1+random.IntN(5), random.IntN)
 		checkPlay(t, b, all)
 	}
+}
+
+// FuzzParseRecordManifest holds that what is read out of a manifest is what its digest says.
+func FuzzParseRecordManifest(f *testing.F) {
+	sound, err := recordManifest([]byte(`{"schema":"t5ctl.event/v1"}`), "writer")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sound)
+	f.Add([]byte(`{"artifactType":"application/vnd.t5ctl.record.v1+json","layers":[{"digest":"sha256:00","data":"e30="}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		record, err := parseRecordManifest(data)
+		if err != nil {
+			return
+		}
+		var manifest ocispec.Manifest
+		if err := json.Unmarshal(data, &manifest); err != nil || manifest.Layers[0].Digest.String() != digest.Bytes(record) {
+			t.Errorf("%q was read, whose digest is another, %v", record, err)
+		}
+	})
 }

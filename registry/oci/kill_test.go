@@ -50,7 +50,7 @@ func busy(job []string) int {
 // TestKilledClients kills a process that pushes and promotes without end at random moments: what
 // is tagged is whole, the log is one chain, and the same work done again ends it.
 func TestKilledClients(t *testing.T) {
-	kills := 5
+	kills := 3
 	if long() {
 		kills = 40
 	}

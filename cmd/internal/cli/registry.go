@@ -200,19 +200,77 @@ func newRegistryInitCommand(app *App) *cobra.Command {
 	}
 }
 
-func newRegistryListCommand(app *App) *cobra.Command {
-	return &cobra.Command{
-		Use:     "list [MODEL]",
-		Short:   "List the models, or the versions of one",
-		Example: "  t5ctl registry list\n  t5ctl registry list summarizer --json",
-		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return runRegistryList(cmd.Context(), app, args)
-		},
-	}
+// listOptions is what the command line of registry list says, not yet checked.
+type listOptions struct {
+	models   []string
+	channel  string
+	evidence []string
+	columns  []string
 }
 
-func runRegistryList(ctx context.Context, app *App, models []string) error {
+// listColumns are the columns that registry list can show.
+func listColumns() []string {
+	return []string{"version", "channels", "registered", "evidence", "digest", "tree", "reason", "notes"}
+}
+
+// column is a version's cell in one of them.
+func column(v registry.Version, name string) string {
+	switch name {
+	case "version":
+		return v.Name
+	case "channels":
+		return strings.Join(v.Channels, " ")
+	case "registered":
+		return when(v.Registered)
+	case "evidence":
+		return evidenceNames(v.Evidence)
+	case "digest":
+		return short(v.Digest)
+	case "tree":
+		return short(v.Tree)
+	case "reason":
+		return term.Clean(v.Reason)
+	}
+	return noteOf(v)
+}
+
+// keeps says whether a version is to be listed.
+func (o listOptions) keeps(v registry.Version) bool {
+	for _, kind := range o.evidence {
+		if !slices.ContainsFunc(v.Evidence, func(e registry.Evidence) bool { return e.Kind == kind }) {
+			return false
+		}
+	}
+	return o.channel == "" || slices.Contains(v.Channels, o.channel)
+}
+
+func newRegistryListCommand(app *App) *cobra.Command {
+	var opts listOptions
+	cmd := &cobra.Command{
+		Use:     "list [MODEL]",
+		Short:   "List the models, or the versions of one",
+		Example: "  t5ctl registry list\n  t5ctl registry list summarizer --evidence gate --columns version,channels,reason",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.models = args
+			return runRegistryList(cmd.Context(), app, opts)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&opts.channel, "channel", "", "only versions that this `channel` serves")
+	flags.StringArrayVar(&opts.evidence, "evidence", nil, "only versions with evidence of this `kind`, such as gate or signature (repeatable)")
+	flags.StringSliceVar(&opts.columns, "columns", []string{"version", "channels", "registered", "evidence", "digest", "notes"},
+		"`columns` to show, of "+strings.Join(listColumns(), ", "))
+	return cmd
+}
+
+func runRegistryList(ctx context.Context, app *App, opts listOptions) error {
+	for _, name := range opts.columns {
+		if !slices.Contains(listColumns(), name) {
+			return usageErrorf("--columns: %q is none of %s", name, strings.Join(listColumns(), ", "))
+		}
+	}
+	models := opts.models
 	r, err := app.registry()
 	if err != nil {
 		return err
@@ -228,16 +286,24 @@ func runRegistryList(ctx context.Context, app *App, models []string) error {
 		if err != nil {
 			return err
 		}
-		versions = append(versions, list...)
+		for _, v := range list {
+			if opts.keeps(v) {
+				versions = append(versions, v)
+			}
+		}
 	}
 	return app.show(map[string]any{"registry": app.Settings.Registry, "versions": versions}, func(t *term.Terminal) {
 		if len(versions) == 0 {
-			t.Notef("no models in %s", app.Settings.Registry)
+			t.Notef("no such versions in %s", app.Settings.Registry)
 			return
 		}
-		tab := term.Table{Header: []string{"version", "channels", "registered", "evidence", "digest", "notes"}}
+		tab := term.Table{Header: opts.columns}
 		for _, v := range versions {
-			tab.Add(v.Name, strings.Join(v.Channels, " "), when(v.Registered), evidenceNames(v.Evidence), short(v.Digest), noteOf(v))
+			cells := make([]string, 0, len(opts.columns))
+			for _, name := range opts.columns {
+				cells = append(cells, column(v, name))
+			}
+			tab.Add(cells...)
 		}
 		t.Table(tab)
 	})

@@ -29,7 +29,7 @@ func (e *HubError) Is(target error) bool { return target == fs.ErrNotExist }
 // hubFiles finds the files of a reference in the cache.
 func hubFiles(ref string) ([]string, error) {
 	parts := regexp.MustCompile(`^hf:([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?/(.+)$`).FindStringSubmatch(ref)
-	if parts == nil || slices.Contains(strings.Split(parts[4], "/"), "..") || parts[1] == ".." || parts[2] == ".." || parts[3] == ".." {
+	if parts == nil || slices.ContainsFunc(append(strings.Split(parts[4], "/"), parts[1:4]...), func(s string) bool { return s == "." || s == ".." }) {
 		return nil, &FormatError{Path: ref, Reason: "is not hf:owner/name[@revision]/file"}
 	}
 	fail := func(format string, a ...any) ([]string, error) {

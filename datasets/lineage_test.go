@@ -59,3 +59,53 @@ func TestLineage(t *testing.T) {
 		t.Errorf("a broken lineage: %v", err)
 	}
 }
+
+// A record that is read is one of ours, whatever lies there.
+func FuzzLineage(f *testing.F) {
+	f.Add([]byte(`{"schema":"t5ctl.lineage/1","digest":"sha256:0","command":"data split","tool":"t5ctl","parents":[{"path":"a","digest":"d","bytes":1}]}`))
+	path := filepath.Join(f.TempDir(), "a.jsonl")
+	if err := os.WriteFile(path, []byte(twoJSONL), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(datasets.LineagePath(path), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		child := filepath.Join(t.TempDir(), "b.jsonl")
+		if err := os.WriteFile(child, []byte(twoJSONL), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := datasets.WriteLineage(child, datasets.Lineage{Command: "x"}, []string{path})
+		var bad *datasets.LineageError
+		if err != nil && !errors.As(err, &bad) {
+			t.Fatalf("%T: %v", err, err)
+		}
+	})
+}
+
+// A reference to the hub finds files inside the cache's snapshot, or none.
+func FuzzHubReference(f *testing.F) {
+	cache := f.TempDir()
+	f.Setenv("HF_HUB_CACHE", cache)
+	snapshot := filepath.Join(cache, "datasets--a--b", "snapshots", "main")
+	if err := os.MkdirAll(snapshot, 0o755); err != nil {
+		f.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(snapshot, "x.jsonl"), []byte(twoJSONL), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	for _, ref := range []string{"a/b/x.jsonl", "a/b@main/*.jsonl", "a/b/../../../x", "../b/x", "a/b@../x", "a/b@./.", "a/b/./x.jsonl"} {
+		f.Add(ref)
+	}
+	f.Fuzz(func(t *testing.T, ref string) {
+		files, err := datasets.Paths{"hf:" + ref}.Files()
+		if err != nil {
+			return
+		}
+		for _, file := range files {
+			if rel, err := filepath.Rel(snapshot, file); err != nil || !filepath.IsLocal(rel) {
+				t.Fatalf("%q leads to %s", ref, file)
+			}
+		}
+	})
+}

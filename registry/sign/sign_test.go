@@ -175,3 +175,28 @@ func TestFolder(t *testing.T) {
 		t.Errorf("order %s", got)
 	}
 }
+
+// TestOldBundles checks bundles that versions before this one have written: they hold for ever. In
+// testdata/v1 they are those that cosign 3.1.3 and model_signing 1.1.1 accepted too.
+func TestOldBundles(t *testing.T) {
+	text, err := os.ReadFile("testdata/v1/ci.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := sign.ParsePublicKey(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, predicateType := range map[string]string{
+		"signature": "https://sigstore.dev/cosign/sign/v1", "provenance": "https://slsa.dev/provenance/v1", "model": sign.FolderPredicate,
+	} {
+		data, err := os.ReadFile("testdata/v1/" + name + ".sigstore.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, err := sign.ParseBundle(data)
+		if err != nil || signed.Statement.PredicateType != predicateType || !signed.Envelope.Check(key) {
+			t.Errorf("%s: %v, %s", name, err, signed.Statement.PredicateType)
+		}
+	}
+}

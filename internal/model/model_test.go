@@ -173,9 +173,7 @@ func TestAdaptersSideBySide(t *testing.T) {
 			values = append(values, v)
 		}
 		dir := t.TempDir()
-		if err := lora.Write(dir, adapter, base, model.Metadata(vocab.Bytes(), ""), values); err != nil {
-			t.Fatal(err)
-		}
+		writeAdapter(t, dir, adapter, base, model.Metadata(vocab.Bytes(), ""), values)
 		m, err := model.Open(b, base, model.Options{Adapter: dir})
 		if err != nil {
 			t.Fatal(err)

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 
 // busy pushes and promotes without end: HOST FOLDER FOLDER.
 func busy(job []string) int {
-	store, err := oci.Open(oci.Scheme+job[0]+"/team/models", oci.Options{PlainHTTP: true, Journal: "child"})
+	store, err := oci.Open(oci.Scheme+job[0]+"/team/models", oci.Options{PlainHTTP: true, Journal: "child", Patience: time.Second})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -40,12 +40,18 @@ func busy(job []string) int {
 				Ref: registry.Ref{Model: "m", Version: i%2 + 1}, Channel: fmt.Sprintf("c%d-%d", os.Getpid(), i),
 			})
 		}
+		if blocked := (*oci.BlockedError)(nil); errors.As(err, &blocked) {
+			return exitBlocked
+		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 	}
 }
+
+// exitBlocked is the exit code of a child that met the announcement of a dead one.
+const exitBlocked = 5
 
 // TestKilledClients kills a process that pushes and promotes without end at random moments: what
 // is tagged is whole, the log is one chain, and the same work done again ends it.
@@ -70,12 +76,16 @@ func TestKilledClients(t *testing.T) {
 					t.Fatal(err)
 				}
 				for range 1 + random.IntN(4) {
-					if _, err := ready.Read(make([]byte, 1)); err != nil {
-						t.Fatal(err)
+					if _, err := ready.Read(make([]byte, 1)); err != nil { // it has ended by itself
+						_ = cmd.Wait() // the code says it
+						if code := cmd.ProcessState.ExitCode(); code != exitBlocked {
+							t.Fatalf("a child ended with %d", code)
+						}
+						break
 					}
 				}
 				time.Sleep(time.Duration(random.IntN(300_000)) * time.Microsecond)
-				if err := cmd.Process.Kill(); err != nil {
+				if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 					t.Fatal(err)
 				}
 				_ = cmd.Wait() // killed

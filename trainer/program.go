@@ -226,48 +226,92 @@ func (n *network) moments() []device.Input {
 	return inputs
 }
 
-// application compiles the optimizer's step. Where the gradient is not finite, nothing changes,
-// so that the weights before a failure are still there.
+// globalNorm compiles the norm of a step's mean gradient, over all tensors.
 //
-//	learning…, moments…, gradients…, [slots]   →   learning…, moments…, global norm
-func (n *network) application(b *device.Backend) (*device.Program, error) {
-	moments := n.moments()
-	inputs := append(append([]device.Input{}, n.learning...), moments...)
-	for _, in := range n.learning {
-		inputs = append(inputs, device.Input{Name: "gradient." + in.Name, Shape: in.Shape})
-	}
-	inputs = append(inputs, device.Input{Name: "numbers", Shape: shapes.Make(dtypes.Float32, slots)})
-	return b.Compile("t5.application", inputs, func(in []*Node) []*Node {
-		learn := len(n.learning)
-		params, state, grads := in[:learn], in[learn:learn+len(moments)], in[learn+len(moments):learn+len(moments)+learn]
-		vector := in[len(in)-1]
-		number := func(slot int) *Node { return Squeeze(Slice(vector, AxisElem(slot)), 0) }
-
-		square := ScalarZero(vector.Graph(), dtypes.Float32)
-		scaled := make([]*Node, learn)
-		for i, g := range grads {
-			scaled[i] = Mul(g, number(slotInvTokens))
-			square = Add(square, ReduceAllSum(Mul(scaled[i], scaled[i])))
+//	gradients…, [slots]   →   norm
+func (n *network) globalNorm(b *device.Backend) (*device.Program, error) {
+	inputs := append(n.gradientInputs(0, len(n.learning)), numbersInput())
+	return b.Compile("t5.norm", inputs, func(in []*Node) []*Node {
+		numbers := in[len(in)-1]
+		square := ScalarZero(numbers.Graph(), dtypes.Float32)
+		for _, g := range in[:len(in)-1] {
+			g = Mul(g, slot(numbers, slotInvTokens))
+			square = Add(square, ReduceAllSum(Mul(g, g)))
 		}
-		norm := Sqrt(square)
+		return []*Node{Sqrt(square)}
+	})
+}
+
+// group is a run of parameters that one program updates, and their moments.
+type group struct{ from, to, momentsFrom, momentsTo int }
+
+// groups divides the parameters so that the new weights and moments of only one group exist
+// beside the old ones: a program of XLA writes its results into memory of their own.
+func (n *network) groups() []group {
+	const most = 32 << 20 // bytes of a group's weights, if it has more than one
+	var all []group
+	size, moments := 0, 0
+	for i, in := range n.learning {
+		bytes := 4 * in.Shape.Size()
+		if len(all) == 0 || size+bytes > most {
+			all = append(all, group{i, i, moments, moments})
+			size = 0
+		}
+		size += bytes
+		moments += len(n.options.Optimizer.moments(in.Shape.Dimensions))
+		g := &all[len(all)-1]
+		g.to, g.momentsTo = i+1, moments
+	}
+	return all
+}
+
+// application compiles the optimizer's step for one group. Where the norm is not finite, nothing
+// changes, so that the weights before a failure are still there.
+//
+//	learning…, moments…, gradients…, [slots], norm   →   learning…, moments…
+func (n *network) application(b *device.Backend, of group) (*device.Program, error) {
+	moments := n.moments()[of.momentsFrom:of.momentsTo]
+	inputs := append(append([]device.Input{}, n.learning[of.from:of.to]...), moments...)
+	inputs = append(append(inputs, n.gradientInputs(of.from, of.to)...), numbersInput(), device.Input{Name: "norm", Shape: shapes.Make(dtypes.Float32)})
+	return b.Compile("t5.application", inputs, func(in []*Node) []*Node {
+		learn := of.to - of.from
+		params, state, grads := in[:learn], in[learn:learn+len(moments)], in[learn+len(moments):]
+		numbers, norm := in[len(in)-2], in[len(in)-1]
+		number := func(i int) *Node { return slot(numbers, i) }
 		finite := IsFinite(norm)
-		clip := ScalarOne(vector.Graph(), dtypes.Float32)
+		scale := number(slotInvTokens)
 		if n.options.ClipNorm > 0 { // torch.nn.utils.clip_grad_norm_
-			clip = MinScalar(Div(MulScalar(clip, n.options.ClipNorm), AddScalar(norm, 1e-6)), 1)
+			clip := MulScalar(ScalarOne(norm.Graph(), dtypes.Float32), n.options.ClipNorm)
+			scale = Mul(scale, MinScalar(Div(clip, AddScalar(norm, 1e-6)), 1))
 		}
 		var newParams, newState []*Node
 		for i, p := range params {
 			k := len(n.options.Optimizer.moments(p.Shape().Dimensions))
-			updated, kept := n.options.Optimizer.update(p, Mul(scaled[i], clip), state[:k], number, !n.norm[i])
+			updated, kept := n.options.Optimizer.update(p, Mul(grads[i], scale), state[:k], number, !n.norm[of.from+i])
 			newParams = append(newParams, choose(finite, updated, p))
 			for j := range kept {
 				newState = append(newState, choose(finite, kept[j], state[j]))
 			}
 			state = state[k:]
 		}
-		return append(append(newParams, newState...), norm)
+		return append(newParams, newState...)
 	})
 }
+
+func (n *network) gradientInputs(from, to int) []device.Input {
+	var inputs []device.Input
+	for _, in := range n.learning[from:to] {
+		inputs = append(inputs, device.Input{Name: "gradient." + in.Name, Shape: in.Shape})
+	}
+	return inputs
+}
+
+func numbersInput() device.Input {
+	return device.Input{Name: "numbers", Shape: shapes.Make(dtypes.Float32, slots)}
+}
+
+// slot is one of the numbers of a step.
+func slot(numbers *Node, i int) *Node { return Squeeze(Slice(numbers, AxisElem(i)), 0) }
 
 func choose(condition, yes, no *Node) *Node {
 	return Where(BroadcastToDims(condition, yes.Shape().Dimensions...), yes, no)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/seq2seq"
 )
 
@@ -215,19 +216,37 @@ func (r *run) update(grads []*tensors.Tensor, tokens float64, finite bool) (floa
 		return 0, err
 	}
 	r.meter.rate = rate
-	args := append(append(append(append([]*tensors.Tensor{}, r.learn...), r.moments...), grads...), numbers)
-	out, err := r.apply.Run(args, donateLast(len(args), len(args)))
+	defer finalize([]*tensors.Tensor{numbers})
+	out, err := r.norm.Run(append(append([]*tensors.Tensor{}, grads...), numbers), nil)
 	if err != nil {
 		return 0, err
 	}
-	r.learn, r.moments = out[:len(r.learn)], out[len(r.learn):len(out)-1]
-	norm, err := scalar(out[len(out)-1])
-	return norm, err
+	defer finalize(out)
+	for i, g := range r.groups {
+		if err := r.applyTo(g, r.apply[i], grads[g.from:g.to], numbers, out[0]); err != nil {
+			return 0, err
+		}
+	}
+	return scalar(out[0])
+}
+
+// applyTo updates one group.
+func (r *run) applyTo(g group, program *device.Program, grads []*tensors.Tensor, numbers, norm *tensors.Tensor) error {
+	learn, moments := r.learn[g.from:g.to], r.moments[g.momentsFrom:g.momentsTo]
+	args := append(append(append(append([]*tensors.Tensor{}, learn...), moments...), grads...), numbers, norm)
+	donate := donateLast(len(args), len(args))
+	donate[len(args)-2], donate[len(args)-1] = false, false // the next group needs them
+	out, err := program.Run(args, donate)
+	if err != nil {
+		return err
+	}
+	copy(learn, out)
+	copy(moments, out[len(learn):])
+	return nil
 }
 
 func scalar(t *tensors.Tensor) (float64, error) {
 	v, err := tensors.CopyFlatData[float32](t)
-	finalize([]*tensors.Tensor{t})
 	if err != nil {
 		return 0, err
 	}

@@ -116,7 +116,9 @@ type run struct {
 
 	gradientsOf  map[batchShape]*device.Program
 	evaluationOf map[batchShape]*device.Program
-	add, apply   *device.Program
+	add, norm    *device.Program
+	groups       []group
+	apply        []*device.Program // of each group
 
 	best    *evaluation // so far
 	since   int         // evaluations since the best
@@ -251,7 +253,7 @@ func (r *run) close() {
 			p.Close()
 		}
 	}
-	for _, p := range []*device.Program{r.add, r.apply} {
+	for _, p := range append([]*device.Program{r.add, r.norm}, r.apply...) {
 		if p != nil {
 			p.Close()
 		}
@@ -264,11 +266,9 @@ func (r *run) train(ctx context.Context) (Result, error) {
 	feed := startFeed(ctx, r.Train)
 	defer feed.stop()
 	r.meter = newMeter(r.step)
-	var err error
-	if r.apply, err = r.net.application(r.Backend); err != nil {
+	if err := r.compileUpdate(); err != nil {
 		return Result{}, err
 	}
-	r.Sink(Compiled{Program: "t5.application", Took: r.apply.CompileTime})
 	reason := "steps"
 	for r.step < r.total {
 		if ctx.Err() != nil {
@@ -296,6 +296,25 @@ func (r *run) train(ctx context.Context) (Result, error) {
 		}
 	}
 	return r.finish(reason)
+}
+
+// compileUpdate compiles what makes a step of a gradient.
+func (r *run) compileUpdate() (err error) {
+	if r.norm, err = r.net.globalNorm(r.Backend); err != nil {
+		return err
+	}
+	took := r.norm.CompileTime
+	r.groups = r.net.groups()
+	for _, g := range r.groups {
+		p, err := r.net.application(r.Backend, g)
+		if err != nil {
+			return err
+		}
+		took += p.CompileTime
+		r.apply = append(r.apply, p)
+	}
+	r.Sink(Compiled{Program: "t5.application", Took: took})
+	return nil
 }
 
 func (r *run) announce() {

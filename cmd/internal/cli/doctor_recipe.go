@@ -25,7 +25,7 @@ func (x *examination) recipe(ctx context.Context, app *App, name string, sets []
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	t := &training{app: app, opts: trainOptions{recipe: name, sets: sets, base: loaded.Base != ""}, dir: runfolder.Dir(scratch)}
+	t := &training{app: app, opts: trainOptions{base: loaded.Base != ""}, recipe: loaded, dir: runfolder.Dir(scratch)}
 	defer t.close()
 	if err := t.load(ctx); err != nil {
 		if errors.Is(err, context.Canceled) {

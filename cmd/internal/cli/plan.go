@@ -140,7 +140,7 @@ func runPlan(ctx context.Context, app *App, opts planOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	t := &training{app: app, opts: trainOptions{recipe: opts.recipe, sets: opts.sets, base: loaded.Base != ""}, dir: runfolder.Dir(scratch)}
+	t := &training{app: app, opts: trainOptions{base: loaded.Base != ""}, recipe: loaded, dir: runfolder.Dir(scratch)}
 	if err := t.load(ctx); err != nil {
 		return err
 	}

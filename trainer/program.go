@@ -164,18 +164,26 @@ func stack(s t5.Sums) *Node {
 	return Concatenate([]*Node{Reshape(s.Loss, 1), Reshape(s.NLL, 1), Reshape(s.Tokens, 1), Reshape(s.Correct, 1)}, 0)
 }
 
+// microInputs are the arguments of a micro-step: the tensors, the batch, the dropout seed.
+func (n *network) microInputs(shape batchShape) []device.Input {
+	inputs := append(append(append([]device.Input{}, n.learning...), n.frozen...), shape.inputs()...)
+	return append(inputs, device.Input{Name: "seed", Shape: shapes.Make(dtypes.Uint32)})
+}
+
+// lossOf is what a run minimises.
+func (n *network) lossOf(shape batchShape, frozen, batch []*Node) t5.Loss {
+	return t5.Loss{LabelSmoothing: n.options.LabelSmoothing, ZLoss: n.options.ZLoss, Teacher: n.guide(shape, frozen, batch)}
+}
+
 // gradients compiles one micro-step: the gradients of the summed loss, then the sums.
 //
 //	learning…, frozen…, batch…, seed   →   gradients…, [sums]
 func (n *network) gradients(b *device.Backend, shape batchShape) (*device.Program, error) {
-	inputs := append(append(append([]device.Input{}, n.learning...), n.frozen...), shape.inputs()...)
-	inputs = append(inputs, device.Input{Name: "seed", Shape: shapes.Make(dtypes.Uint32)})
-	return b.Compile("t5.gradients "+shape.String(), inputs, func(in []*Node) []*Node {
+	return b.Compile("t5.gradients "+shape.String(), n.microInputs(shape), func(in []*Node) []*Node {
 		learning, frozen, rest := n.divide(in)
 		net := n.build(learning, frozen, rest[len(rest)-1])
 		net.Checkpointing = n.options.GradientCheckpointing
-		loss := t5.Loss{LabelSmoothing: n.options.LabelSmoothing, ZLoss: n.options.ZLoss, Teacher: n.guide(shape, frozen, rest)}
-		s := shape.loss(loss, net, rest)
+		s := shape.loss(n.lossOf(shape, frozen, rest), net, rest)
 		return append(Gradient(s.Loss, learning...), stack(s))
 	})
 }

@@ -137,15 +137,7 @@ func (r *run) gradients(batch seq2seq.Batch, micro int) ([]*tensors.Tensor, []fl
 		r.Sink(Compiled{Program: "t5.gradients " + shape.String(), Took: program.CompileTime})
 		r.meter.pause(program.CompileTime)
 	}
-	args, own, err := r.arguments(batch)
-	if err != nil {
-		return nil, nil, err
-	}
-	seed, err := r.Backend.Uint32([]uint32{r.dropoutSeed(micro)})
-	if err != nil {
-		return nil, nil, err
-	}
-	out, err := program.Run(append(args, seed), donateLast(len(args)+1, own+1))
+	out, err := r.runMicro(program, batch, micro)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -153,6 +145,19 @@ func (r *run) gradients(batch seq2seq.Batch, micro int) ([]*tensors.Tensor, []fl
 	s, err := tensors.CopyFlatData[float32](out[len(out)-1])
 	finalize(out[len(out)-1:])
 	return grads, s, err
+}
+
+// runMicro runs a program over the weights, a batch and the dropout seed of a micro-step.
+func (r *run) runMicro(program *device.Program, batch seq2seq.Batch, micro int) ([]*tensors.Tensor, error) {
+	args, own, err := r.arguments(batch)
+	if err != nil {
+		return nil, err
+	}
+	seed, err := r.Backend.Uint32([]uint32{r.dropoutSeed(micro)})
+	if err != nil {
+		return nil, err
+	}
+	return program.Run(append(args, seed), donateLast(len(args)+1, own+1))
 }
 
 // arguments are the weights and the batch; the last `own` of them are the batch's.

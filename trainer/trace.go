@@ -4,13 +4,11 @@ import (
 	"fmt"
 
 	"github.com/gomlx/compute/dtypes"
-	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/seq2seq"
-	"github.com/t5ctl/t5ctl/internal/t5"
 )
 
 // trace names the first thing of a step that is not finite: a sub-layer of the forward pass, the
@@ -24,15 +22,7 @@ func (r *run) trace(batch seq2seq.Batch, micro int) (string, error) {
 		return "", err
 	}
 	defer program.Close()
-	args, own, err := r.arguments(batch)
-	if err != nil {
-		return "", err
-	}
-	seed, err := r.Backend.Uint32([]uint32{r.dropoutSeed(micro)})
-	if err != nil {
-		return "", err
-	}
-	out, err := program.Run(append(args, seed), donateLast(len(args)+1, own+1))
+	out, err := r.runMicro(program, batch, micro)
 	if err != nil {
 		return "", err
 	}
@@ -70,9 +60,7 @@ func (r *run) trace(batch seq2seq.Batch, micro int) (string, error) {
 //
 //	learning…, frozen…, batch…, seed   →   [len(names)], 1 or 0
 func (n *network) probes(b *device.Backend, shape batchShape, names *[]string) (*device.Program, error) {
-	inputs := append(append(append([]device.Input{}, n.learning...), n.frozen...), shape.inputs()...)
-	inputs = append(inputs, device.Input{Name: "seed", Shape: shapes.Make(dtypes.Uint32)})
-	return b.Compile(fmt.Sprintf("t5.probes %s", shape), inputs, func(in []*Node) []*Node {
+	return b.Compile(fmt.Sprintf("t5.probes %s", shape), n.microInputs(shape), func(in []*Node) []*Node {
 		var flags []*Node
 		look := func(name string, x *Node) {
 			*names = append(*names, name)
@@ -82,7 +70,7 @@ func (n *network) probes(b *device.Backend, shape batchShape, names *[]string) (
 		learning, frozen, rest := n.divide(in)
 		net := n.build(learning, frozen, rest[len(rest)-1])
 		net.Probe = look
-		sums := shape.loss(t5.Loss{LabelSmoothing: n.options.LabelSmoothing, ZLoss: n.options.ZLoss, Teacher: n.guide(shape, frozen, rest)}, net, rest)
+		sums := shape.loss(n.lossOf(shape, frozen, rest), net, rest)
 		look("the loss", sums.Loss)
 		return []*Node{Concatenate(flags, 0)}
 	})

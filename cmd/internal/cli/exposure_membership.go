@@ -252,15 +252,7 @@ func (o *reportOptions) keep(report *eval.Report, ref, adapter string, m resolve
 	if m.Name != "" {
 		report.Model = m.Name
 	}
-	if o.output == "" {
-		return nil
-	}
-	files, err := newEvaluationFiles(o.output, o.name, o.force)
-	if err != nil {
-		return err
-	}
-	defer files.close()
-	return files.finish(report)
+	return keepReport(report, o.output, o.name, o.force)
 }
 
 // showMembership writes a line for each attack.

@@ -147,7 +147,7 @@ func runExposureRun(ctx context.Context, app *App, opts exposureRunOptions) erro
 	if resolved.Name != "" {
 		report.Model = resolved.Name
 	}
-	if err := opts.keep(&report); err != nil {
+	if err := keepReport(&report, opts.output, opts.name, opts.force); err != nil {
 		return err
 	}
 	return showExposure(app, report, opts)
@@ -172,12 +172,12 @@ func (o *exposureRunOptions) lengths(ref string) {
 	}
 }
 
-// keep writes the report where that is wanted.
-func (o *exposureRunOptions) keep(report *eval.Report) error {
-	if o.output == "" {
+// keepReport writes a report that has no rows into a folder; an empty one is none.
+func keepReport(report *eval.Report, output, name string, force bool) error {
+	if output == "" {
 		return nil
 	}
-	files, err := newEvaluationFiles(o.output, o.name, o.force)
+	files, err := newEvaluationFiles(output, name, force)
 	if err != nil {
 		return err
 	}

@@ -93,6 +93,10 @@ type Columns struct {
 	// Text is the column with plain text for pretraining objectives. Without it they use the
 	// texts of the input and the target column alike.
 	Text string `yaml:"text,omitempty" json:"text,omitempty"`
+	// Chosen is the column with the better of two targets, for train.dpo. The default is chosen.
+	Chosen string `yaml:"chosen,omitempty" json:"chosen,omitempty"`
+	// Rejected is the column with the worse of two targets, for train.dpo. The default is rejected.
+	Rejected string `yaml:"rejected,omitempty" json:"rejected,omitempty"`
 }
 
 // Bucket is one shape of batch: rows up to these lengths are padded to them.

@@ -307,7 +307,7 @@ func (t *training) job(ctx context.Context, backend *device.Backend) (trainer.Jo
 			return trainer.Job{}, err
 		}
 	}
-	if metric := t.recipe.Train.Metric; metric != "loss" && metric != "token_accuracy" {
+	if metric := t.recipe.Train.Metric; metric != "loss" && metric != "token_accuracy" && metric != "preference_accuracy" {
 		job.Evaluator = &evaluator{training: t, backend: backend}
 	}
 	t.lineage = datasets.NewManifest(t.splits...)

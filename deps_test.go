@@ -58,6 +58,7 @@ func rules() []rule {
 		{room: "internal/mlflow", never: []string{"internal/runfolder", "internal/model"}},
 		{room: "internal/sweep", never: []string{"internal/runfolder", "internal/model"}},
 		{room: "internal/curves", never: []string{"internal/runfolder", "internal/model"}},
+		{room: "internal/server", never: []string{"internal/model", "internal/decode"}},
 		{room: "internal/plugin", never: []string{"internal/device"}},
 		{room: "", except: []string{"internal/device"}, direct: true, never: []string{xla}},
 		{room: "", except: append([]string{"trainer"}, graphs...), direct: true, never: []string{gomlx}},

@@ -8,7 +8,6 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/device"
-	"github.com/t5ctl/t5ctl/internal/matvec"
 )
 
 // Engine decodes with one set of weights. It compiles a pair of programs for each shape of batch
@@ -25,6 +24,7 @@ type Engine struct {
 	encoders map[encodeShape]*device.Program
 	host     *hostDecoder // nil until it is needed
 	scorers  map[scoreShape]*device.Program
+	kept     []kept // steppers of flows, the one used last at the end
 }
 
 // Source is one input and the stream of random numbers that its sampling draws from.
@@ -51,6 +51,9 @@ func New(backend *device.Backend, weights Weights) *Engine {
 
 // Close frees the compiled programs.
 func (e *Engine) Close() {
+	for _, k := range e.kept {
+		k.stepper.close()
+	}
 	for _, p := range e.devices {
 		p.close()
 	}
@@ -86,8 +89,14 @@ func (e *Engine) Generate(ctx context.Context, sources []Source, o Options) ([][
 			return nil, err
 		}
 		b := batch{
-			engine: e, stepper: st, shape: sh, options: o, adjust: adjust, sources: sources, pending: group, results: results,
+			engine: e, stepper: st, shape: sh, options: o, adjust: adjust, sources: sources, pending: group,
 			slots: make([]slot, sh.slots),
+			deliver: func(source int, outputs []Sequence) {
+				results[source] = outputs
+				if e.Finished != nil {
+					e.Finished(outputs)
+				}
+			},
 		}
 		err = b.run(ctx)
 		st.close()
@@ -147,10 +156,10 @@ type stepper interface {
 // open makes the stepper that the engine's backend is best served with: a GPU decodes by itself;
 // beside a CPU backend, which encodes, the steps run in kernels of our own where these are fast.
 func (e *Engine) open(sh shape) (stepper, error) {
-	if e.OnDevice || e.backend.Kind == device.CUDA || !matvec.Fast() {
-		return e.newDeviceStepper(sh)
+	if e.onHost() {
+		return e.newHostStepper(sh)
 	}
-	return e.newHostStepper(sh)
+	return e.newDeviceStepper(sh)
 }
 
 // slot is one source under way.
@@ -169,8 +178,8 @@ type batch struct {
 	adjust  *adjuster
 	sources []Source
 	pending []int // sources that wait for a slot
-	results [][]Sequence
 	slots   []slot
+	deliver func(source int, outputs []Sequence)
 }
 
 func (b *batch) run(ctx context.Context) error {
@@ -254,10 +263,8 @@ func (b *batch) take(best []int32, scores []float32) {
 		if !s.search.over() {
 			continue
 		}
-		b.results[s.source] = s.search.sequences()
-		if b.engine.Finished != nil {
-			b.engine.Finished(b.results[s.source])
-		}
+		source, outputs := s.source, s.search.sequences()
 		*s = slot{}
+		b.deliver(source, outputs)
 	}
 }

@@ -11,9 +11,9 @@ type Task struct {
 	Tokens    []int32 // of the input
 	Truncated bool    // the input was longer than the model takes
 	Options   decode.Options
-	Wrote     func(text string) // told how a lone output grows; may be nil
-	Done      func(RowResult)   // told once, unless it is gone
-	Gone      func() bool       // nobody waits any more; may be nil
+	Wrote     func(text string)      // told how a lone output grows; may be nil
+	Gone      <-chan struct{}        // closed: nobody waits any more; may be nil
+	Done      func(RowResult, error) // told once
 }
 
 // Task makes a task of a text. It may be called from many goroutines.
@@ -29,36 +29,38 @@ func (m *Model) Task(text string, o decode.Options) (*Task, error) {
 	return t, nil
 }
 
-// flow is the shape in which tasks of at most steps new tokens are decoded.
-func (m *Model) flow(rows, steps int) decode.Flow {
-	return decode.Flow{Rows: rows, Steps: steps, Input: m.maxInput}
-}
+// Class is what tasks have in common that are decoded together, in one frame.
+func (m *Model) Class(t *Task) decode.Class { return m.engine.Class(t.Options) }
 
-// Class gives the class of a task: those of one class are decoded together.
-func (m *Model) Class(t *Task, rows, steps int) decode.Class {
-	return m.engine.Class(t.Options, len(t.Tokens), m.flow(rows, steps))
-}
-
-// Flow generates from tasks of one class as next gives them; see decode.Engine.Flow.
-func (m *Model) Flow(ctx context.Context, rows, steps int, class decode.Class, next func(free int) []*Task) error {
-	return m.engine.Flow(ctx, m.flow(rows, steps), class, func(free int) []decode.Job {
-		var jobs []decode.Job
-		for _, t := range next(free) {
-			jobs = append(jobs, m.job(t))
+// Flow generates from tasks as next gives them, all of one class, of at most steps new tokens, in rows decoder rows;
+// see decode.Engine.Stream. The options are those of one of the tasks.
+func (m *Model) Flow(ctx context.Context, like decode.Options, rows, steps int, next func(free int, idle bool) []*Task) error {
+	like.BatchRows = max(1, rows/max(like.Beams, like.NumReturnSequences))
+	like.MaxNewTokens = steps
+	return m.engine.Stream(ctx, like, m.maxInput, func(free int, idle bool) []decode.Request {
+		var requests []decode.Request
+		for _, t := range next(free, idle) {
+			requests = append(requests, m.request(t))
 		}
-		return jobs
+		return requests
 	})
 }
 
-func (m *Model) job(t *Task) decode.Job {
-	j := decode.Job{Source: decode.Source{Tokens: t.Tokens}, Options: t.Options, Gone: t.Gone}
-	j.Done = func(sequences []decode.Sequence) {
-		r := RowResult{Pieces: 1, Cut: t.Truncated}
-		m.join(&r, sequences)
-		t.Done(r)
+func (m *Model) request(t *Task) decode.Request {
+	r := decode.Request{Source: decode.Source{Tokens: t.Tokens}, Options: t.Options, Gone: t.Gone}
+	r.Done = func(sequences []decode.Sequence, err error) {
+		result := RowResult{Pieces: 1, Cut: t.Truncated}
+		if err == nil {
+			m.join(&result, sequences)
+		}
+		t.Done(result, err)
 	}
 	if t.Wrote != nil {
-		j.Wrote = func(tokens []int32) { t.Wrote(m.Tokenizer.Decode(tokens, true)) }
+		var tokens []int32
+		r.Wrote = func(token int32) {
+			tokens = append(tokens, token)
+			t.Wrote(m.Tokenizer.Decode(tokens, true))
+		}
 	}
-	return j
+	return r
 }

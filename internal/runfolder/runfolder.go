@@ -5,6 +5,8 @@
 //	resolved.yaml   the recipe with every default and override in it
 //	data.json       lineage of the data; says whether canaries were planted
 //	events.jsonl    what happened, one event a line
+//	cache/          tokens and compiled programs, which can be made again
+//	run.lock        held by the process that trains here, and names it
 //	checkpoints/    the trainer's
 //	model/ adapter/ the finished weights, as a Hugging Face or PEFT folder
 //	reports/        evaluation and exposure reports, gate results
@@ -42,6 +44,8 @@ const (
 	ModelDir    = "model"
 	AdapterDir  = "adapter"
 	ReportsDir  = "reports"
+	CacheDir    = "cache"
+	lockFile    = "run.lock"
 )
 
 // Record is run.json.
@@ -129,23 +133,41 @@ func Open(path string) (Dir, Record, error) {
 	return Dir(path), r, nil
 }
 
-// Create makes a run folder. One that holds a run, or nothing, is given with what is in it; one
-// that holds something else is an *OccupiedError.
-func Create(path string) (Dir, *Record, error) {
+// Create makes a run folder and takes its lock. One that holds a run, or nothing of worth, is given
+// with the run's record; one that holds something else is an *OccupiedError, one in which another
+// process trains a *LockedError.
+func Create(path string) (Dir, *Record, *Lock, error) {
 	entries, err := os.ReadDir(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return Dir(path), nil, os.MkdirAll(path, 0o755)
-	case err != nil:
-		return "", nil, err
-	case len(entries) == 0:
-		return Dir(path), nil, nil
+	if errors.Is(err, fs.ErrNotExist) {
+		err = os.MkdirAll(path, 0o755)
 	}
-	dir, record, err := Open(path)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { // left by a process that was killed early
+		return e.Name() == lockFile || e.Name() == CacheDir
+	})
+	if len(entries) > 0 {
+		if _, _, err := Open(path); err != nil {
+			if _, none := errors.AsType[*NotRunError](err); none {
+				err = &OccupiedError{Dir: path}
+			}
+			return "", nil, nil, err
+		}
+	}
+	lock, err := LockDir(path)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	dir, record, err := Open(path) // under the lock: nobody changes it any more
 	if _, none := errors.AsType[*NotRunError](err); none {
-		return "", nil, &OccupiedError{Dir: path}
+		return Dir(path), nil, lock, nil
 	}
-	return dir, &record, err
+	if err != nil {
+		lock.Release()
+		return "", nil, nil, err
+	}
+	return dir, &record, lock, nil
 }
 
 // Next is the first unused folder runs/NAME-N.

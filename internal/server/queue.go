@@ -13,9 +13,10 @@ import (
 type Model interface {
 	// Plan makes work of a request, or says with a *RequestError what is wrong with it.
 	Plan(input string, s Settings) (Plan, error)
-	// Flow decodes work of one class that next gives, until it gives none while none is under way.
-	// next is told how many more there is room for; it does not wait.
-	Flow(ctx context.Context, class any, next func(free int) []*Job) error
+	// Flow decodes jobs of the first one's class that next gives, that one among them, until it gives
+	// none while none is under way. next is told how many more there is room for; it waits for some only
+	// where it is told that nothing is under way.
+	Flow(ctx context.Context, first *Job, next func(free int, idle bool) []*Job) error
 	Close()
 }
 
@@ -42,8 +43,8 @@ type Job struct {
 	ended   bool         // the outcome is there; for the queue's goroutine
 }
 
-// Gone says that nobody waits for the job any more.
-func (j *Job) Gone() bool { return j.ctx.Err() != nil }
+// Gone is closed once nobody waits for the job any more.
+func (j *Job) Gone() <-chan struct{} { return j.ctx.Done() }
 
 // Result is what a model made of a job.
 type Result struct {
@@ -123,8 +124,7 @@ func (q *queue) run(ctx context.Context) {
 		if first == nil {
 			return
 		}
-		q.gather(ctx, first)
-		q.flow(ctx, first.lane, first.Plan.Class)
+		q.flow(ctx, first)
 	}
 }
 
@@ -168,11 +168,18 @@ func (q *queue) first(ctx context.Context) *Job {
 		if first != nil {
 			return first
 		}
-		select {
-		case <-q.changed:
-		case <-ctx.Done():
-			return nil
-		}
+		q.sleep(ctx, time.Minute)
+	}
+}
+
+// sleep waits until there is something new, for some time at most.
+func (q *queue) sleep(ctx context.Context, most time.Duration) {
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-q.changed:
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -180,7 +187,7 @@ func (q *queue) first(ctx context.Context) *Job {
 func (q *queue) leave() {
 	kept := q.pending[:0]
 	for _, j := range q.pending {
-		if j.Gone() {
+		if j.ctx.Err() != nil {
 			j.Done(Result{}, j.ctx.Err())
 			continue
 		}
@@ -191,81 +198,99 @@ func (q *queue) leave() {
 	q.metrics.queueLength.Set(float64(len(kept)))
 }
 
-// gather waits until the first job's deadline, or until a batch is full.
-func (q *queue) gather(ctx context.Context, first *Job) {
-	deadline := time.NewTimer(q.wait - time.Since(first.arrived))
-	defer deadline.Stop()
-	for {
-		q.mu.Lock()
-		n := len(q.pending)
-		q.mu.Unlock()
-		if n >= q.full {
-			return
-		}
-		select {
-		case <-q.changed:
-		case <-deadline.C:
-			return
-		case <-ctx.Done():
-			return
-		}
+// flow decodes the jobs of the first one's lane and class, until others want the machine.
+func (q *queue) flow(ctx context.Context, first *Job) {
+	f := &flowing{queue: q, lane: first.lane, class: first.Plan.Class, under: map[*Job]bool{}}
+	err := runFlow(ctx, f.lane.model, first, func(free int, idle bool) []*Job { return f.next(ctx, free, idle) })
+	if err == nil {
+		err = fmt.Errorf("%s gave no answer", f.lane.version)
 	}
-}
-
-// flow decodes jobs of one lane and class until none is left, or others have waited long enough.
-func (q *queue) flow(ctx context.Context, l *lane, class any) {
-	under := map[*Job]bool{}
-	next := func(free int) []*Job {
-		for j := range under {
-			if j.ended || j.Gone() {
-				delete(under, j)
-			}
-		}
-		taken := q.take(l, class, free)
-		for _, j := range taken {
-			under[j] = true
-		}
-		if len(taken) > 0 {
-			q.metrics.batchRows.WithLabelValues(l.version.Model, l.version.Number).Observe(float64(len(under)))
-		}
-		return taken
-	}
-	err := runFlow(ctx, l.model, class, next)
-	for j := range under {
-		if err == nil {
-			err = j.ctx.Err() // it left
-		}
-		if err == nil {
-			err = fmt.Errorf("%s gave no answer", l.version)
-		}
-		j.Done(Result{}, err)
+	for j := range f.under {
+		j.Done(Result{}, err) // only where the model did not
 	}
 }
 
 // runFlow turns a panic of the model into an error: one request must not end the server.
-func runFlow(ctx context.Context, m Model, class any, next func(free int) []*Job) (err error) {
+func runFlow(ctx context.Context, m Model, first *Job, next func(free int, idle bool) []*Job) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			err = fmt.Errorf("the model failed: %v", value)
 		}
 	}()
-	return m.Flow(ctx, class, next)
+	return m.Flow(ctx, first, next)
 }
 
-// take gives at most free jobs of a lane and class, the oldest first. It gives none where an older
-// job of another kind has waited for its turn.
-func (q *queue) take(l *lane, class any, free int) []*Job {
+// flowing is a flow under way.
+type flowing struct {
+	queue *queue
+	lane  *lane
+	class any
+	under map[*Job]bool // taken and not known to have ended
+}
+
+// next gives jobs to a flow. Where nothing is under way it waits for some, and gives none once jobs
+// of another kind, or nothing to do but closing, end the flow.
+func (f *flowing) next(ctx context.Context, free int, idle bool) []*Job {
+	for j := range f.under {
+		if j.ended {
+			delete(f.under, j)
+		}
+	}
+	for {
+		taken, wait := f.queue.take(f, free, idle)
+		for _, j := range taken {
+			f.under[j] = true
+		}
+		if len(taken) > 0 {
+			v := f.lane.version
+			f.queue.metrics.batchRows.WithLabelValues(v.Model, v.Number).Observe(float64(len(f.under)))
+		}
+		if len(taken) > 0 || !idle || wait == 0 || ctx.Err() != nil {
+			return taken
+		}
+		f.queue.sleep(ctx, wait)
+	}
+}
+
+// take gives at most free jobs of the flow's lane and class, the oldest first: once there are enough of
+// them, or the oldest has waited long enough for others. Jobs of another kind have their turn once one has waited
+// for it; the flow is given none then. wait is how long an idle flow may wait before it asks again; 0: it ends.
+func (q *queue) take(f *flowing, free int, idle bool) (taken []*Job, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.leave()
-	var taken []*Job
-	kept := q.pending[:0]
 	now := time.Now()
-	blocked := false
+	mine := 0
+	var oldest *Job
+	others := false
 	for _, j := range q.pending {
-		mine := j.lane == l && j.Plan.Class == class
-		blocked = blocked || !mine && now.Sub(j.arrived) > q.turn
-		if mine && !blocked && len(taken) < free {
+		if j.lane == f.lane && j.Plan.Class == f.class {
+			mine++
+			if oldest == nil {
+				oldest = j
+			}
+			continue
+		}
+		others = true
+		if oldest == nil && now.Sub(j.arrived) > q.turn {
+			return nil, 0
+		}
+	}
+	enough := min(free, q.full)
+	if !idle {
+		enough = min(enough, max(1, q.full/8)) // the encoder costs little more for some than for one
+	}
+	switch {
+	case mine == 0 && (others || len(q.closing) > 0):
+		return nil, 0
+	case mine == 0:
+		return nil, time.Minute
+	case mine < enough && now.Sub(oldest.arrived) < q.wait:
+		return nil, q.wait - now.Sub(oldest.arrived)
+	}
+	kept := q.pending[:0]
+	for _, j := range q.pending {
+		if len(taken) < free && j.lane == f.lane && j.Plan.Class == f.class {
 			j.started = now
 			taken = append(taken, j)
 			continue
@@ -275,7 +300,7 @@ func (q *queue) take(l *lane, class any, free int) []*Job {
 	clear(q.pending[len(kept):])
 	q.pending = kept
 	q.metrics.queueLength.Set(float64(len(kept)))
-	return taken
+	return taken, 0
 }
 
 // Done is called by the model with what it made of the job, from within Flow. Only the first call counts.

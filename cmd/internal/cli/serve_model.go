@@ -95,7 +95,7 @@ type servedModel struct {
 	refuse      bool // inputs that are too long
 }
 
-// plan is what a request's settings make of the model's own.
+// settings are what a request's settings make of the model's own.
 func (s *servedModel) settings(given server.Settings) (o decode.Options, drawn *uint64, err error) {
 	o = s.model.Generation
 	over(&o.MaxNewTokens, given.MaxNewTokens)
@@ -148,7 +148,7 @@ func (s *servedModel) Plan(input string, given server.Settings) (server.Plan, er
 		return server.Plan{}, &server.RequestError{Reason: fmt.Sprintf("the input has more than %d tokens", s.maxInput)}
 	}
 	plan := server.Plan{
-		Class: s.model.Class(task, s.rows, s.steps), InputTokens: len(task.Tokens), Truncated: task.Truncated, Seed: seed, Work: task,
+		Class: s.model.Class(task), InputTokens: len(task.Tokens), Truncated: task.Truncated, Seed: seed, Work: task,
 	}
 	if o.Sample && given.Seed == nil {
 		return plan, nil // drawn anew each time
@@ -159,16 +159,16 @@ func (s *servedModel) Plan(input string, given server.Settings) (server.Plan, er
 }
 
 // Flow decodes tasks as they come.
-func (s *servedModel) Flow(ctx context.Context, class any, next func(free int) []*server.Job) error {
-	kind, ok := class.(decode.Class)
+func (s *servedModel) Flow(ctx context.Context, first *server.Job, next func(free int, idle bool) []*server.Job) error {
+	like, ok := first.Plan.Work.(*model.Task)
 	if !ok {
 		return errors.New("work of another model")
 	}
-	return s.model.Flow(ctx, s.rows, s.steps, kind, func(free int) []*model.Task {
+	return s.model.Flow(ctx, like.Options, s.rows, s.steps, func(free int, idle bool) []*model.Task {
 		var tasks []*model.Task
-		for _, job := range next(free) {
+		for _, job := range next(free, idle) {
 			if task, ok := job.Plan.Work.(*model.Task); ok {
-				task.Wrote, task.Gone, task.Done = job.Wrote, job.Gone, answered(job)
+				task.Wrote, task.Gone, task.Done = job.Wrote, job.Gone(), answered(job)
 				tasks = append(tasks, task)
 			}
 		}
@@ -177,8 +177,12 @@ func (s *servedModel) Flow(ctx context.Context, class any, next func(free int) [
 }
 
 // answered gives a job what was made of its task.
-func answered(job *server.Job) func(model.RowResult) {
-	return func(r model.RowResult) {
+func answered(job *server.Job) func(model.RowResult, error) {
+	return func(r model.RowResult, err error) {
+		if err != nil {
+			job.Done(server.Result{}, err)
+			return
+		}
 		if r.Err != nil {
 			job.Done(server.Result{}, &server.RequestError{Reason: r.Err.Error()})
 			return

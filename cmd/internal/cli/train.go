@@ -117,6 +117,7 @@ func trainRules() []rule {
 		}),
 		as(exitConflict, saying[*trainer.OtherRunError]("choose another --output, or give the recipe and data of that run")),
 		as(exitConflict, saying[*runfolder.OccupiedError]("choose another --output")),
+		as(exitConflict, saying[*runfolder.LockedError]("wait for it to end, or choose another --output")),
 		as(exitConflict, saying[*existingRunError]("--resume goes on with it; another --output starts a new one")),
 		sweepStopped,
 		as(exitConflict, saying[*sweepConflictError]("--resume goes on with a sweep of the same file and recipe; another --output starts a new one")),

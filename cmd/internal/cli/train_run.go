@@ -42,6 +42,7 @@ type training struct {
 	taught    string         // digest of the teacher's files
 	tokenizer *vocab.Tokenizer
 	dir       runfolder.Dir
+	lock      *runfolder.Lock // of dir; nil for a folder that nobody else knows
 	record    record
 	splits    []*datasets.Data
 	lineage   datasets.Manifest
@@ -73,6 +74,9 @@ func (t *training) close() {
 	if t.events != nil {
 		_ = t.events.Close() // every line was written at once
 	}
+	if t.lock != nil {
+		t.lock.Release()
+	}
 }
 
 // openTeacher opens the model that train.distill names.
@@ -98,29 +102,40 @@ func (t *training) openTeacher(ctx context.Context) error {
 // openFolder makes the run folder, or opens the one that is to go on.
 func (t *training) openFolder() error {
 	path := t.opts.output
-	if path == "" {
-		if t.opts.resume {
-			return usageError{errors.New("--resume needs --output, the folder of the run to go on with")}
-		}
-		path = runfolder.Next("runs", t.recipe.Name)
+	if path == "" && t.opts.resume {
+		return usageError{errors.New("--resume needs --output, the folder of the run to go on with")}
 	}
-	dir, old, err := runfolder.Create(path)
+	dir, old, lock, err := t.createFolder(path)
 	if err != nil {
 		return err
 	}
 	if old != nil && !t.opts.resume {
+		lock.Release()
 		return &existingRunError{dir: path, outcome: old.Outcome}
 	}
-	t.dir = dir
+	t.dir, t.lock = dir, lock
 	if old != nil {
 		t.record.Record = *old
 	}
 	return nil
 }
 
+// createFolder makes the folder at path, or the first free one where there is none.
+func (t *training) createFolder(path string) (runfolder.Dir, *runfolder.Record, *runfolder.Lock, error) {
+	if path != "" {
+		return runfolder.Create(path)
+	}
+	for {
+		dir, old, lock, err := runfolder.Create(runfolder.Next(runsRoot, t.recipe.Name))
+		if _, taken := errors.AsType[*runfolder.LockedError](err); !taken { // by a run that began at the same moment
+			return dir, old, lock, err
+		}
+	}
+}
+
 // stream turns one split into batches.
 func (t *training) stream(ctx context.Context, split datasets.Split) (*datasets.Stream, error) {
-	data, err := t.recipe.Data.Open(ctx, split, datasets.OpenOptions{Tokenizer: t.tokenizer, CacheDir: t.dir.Path("cache")})
+	data, err := t.recipe.Data.Open(ctx, split, datasets.OpenOptions{Tokenizer: t.tokenizer, CacheDir: t.dir.Path(runfolder.CacheDir)})
 	if err != nil {
 		return nil, err
 	}

@@ -121,6 +121,7 @@ func trainRules() []rule {
 		as(exitConflict, saying[*existingRunError]("--resume goes on with it; another --output starts a new one")),
 		sweepStopped,
 		as(exitConflict, saying[*sweepConflictError]("--resume goes on with a sweep of the same file and recipe; another --output starts a new one")),
+		as[*trainer.DeltaError](exitUsage, nil),
 		as(exitUsage, func(e *lora.NoTargetError) string { return "" }),
 		as[*trainer.UnknownMetricError](exitUsage, nil),
 		as(exitUsage, saying[*trainer.VocabularyError]("teacher and student must share one tokenizer")),

@@ -61,6 +61,7 @@ func rules() []rule {
 		{room: "internal/hub", except: []string{"internal/hub/remote", "internal/hub/hubtest"}, never: []string{"internal/hub/remote", "net/http"}},
 		{room: "datasets", never: []string{"internal/hub/remote"}},
 		{room: "eval", never: []string{"internal/hub/remote"}},
+		{room: "internal/server", never: []string{"internal/model", "internal/decode"}},
 		{room: "internal/plugin", never: []string{"internal/device"}},
 		{room: "", except: []string{"internal/device"}, direct: true, never: []string{xla}},
 		{room: "", except: append([]string{"trainer"}, graphs...), direct: true, never: []string{gomlx}},

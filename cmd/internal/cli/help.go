@@ -248,6 +248,6 @@ func referencesText() string {
 		{"name@production", "the version that the channel serves now"},
 		{"name@sha256:…", "the version with this digest"},
 		{"hf:owner/name@revision", "a model of the Hugging Face hub, at a branch, tag or commit (default main)"},
-	}) + "\nA model of the hub is fetched once into the cache that the hub's tools share,\nand used from there without a connection; `t5ctl pull hf:...` asks again. Data is\nnamed hf:owner/name@revision/data/train-*.parquet.\n" + "\nThe registry is --registry DIR or --registry oci://host/prefix; by default it is\n" +
+	}) + "\nA model of the hub is fetched once into the cache that the hub's tools share,\nand used from there without a connection; `t5ctl pull hf:...` asks again. Data\nis named hf:owner/name@revision/data/train-*.parquet.\n" + "\nThe registry is --registry DIR or --registry oci://host/prefix; by default it is\n" +
 		"$XDG_DATA_HOME/t5ctl/registry.\n"
 }

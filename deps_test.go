@@ -57,6 +57,7 @@ func rules() []rule {
 		{room: "internal/tensorboard", never: []string{"internal/runfolder", "internal/model"}},
 		{room: "internal/mlflow", never: []string{"internal/runfolder", "internal/model"}},
 		{room: "internal/sweep", never: []string{"internal/runfolder", "internal/model"}},
+		{room: "internal/ctranslate2", never: []string{"internal/t5", "internal/model", "internal/vocab"}},
 		{room: "internal/curves", never: []string{"internal/runfolder", "internal/model"}},
 		{room: "internal/plugin", never: []string{"internal/device"}},
 		{room: "", except: []string{"internal/device"}, direct: true, never: []string{xla}},

@@ -59,6 +59,7 @@ func rules() []rule {
 		{room: "internal/sweep", never: []string{"internal/runfolder", "internal/model"}},
 		{room: "internal/ctranslate2", never: []string{"internal/t5", "internal/model", "internal/vocab"}},
 		{room: "internal/curves", never: []string{"internal/runfolder", "internal/model"}},
+		{room: "internal/server", never: []string{"internal/model", "internal/decode"}},
 		{room: "internal/plugin", never: []string{"internal/device"}},
 		{room: "", except: []string{"internal/device"}, direct: true, never: []string{xla}},
 		{room: "", except: append([]string{"trainer"}, graphs...), direct: true, never: []string{gomlx}},

@@ -145,5 +145,19 @@ if have ctranslate2 "$python" -c 'import ctranslate2'; then
 	ok 'ctranslate2 decodes what t5ctl model export writes' "$python" "$root/bench/interop/ctranslate2_decode.py" "$t5ctl"
 fi
 
+if have age age --version; then
+	"$t5ctl" registry key create ops --age | head -n 1 >ops.txt
+	age-keygen -o theirs.key 2>/dev/null
+	chmod 600 theirs.key
+	age-keygen -y theirs.key >theirs.txt
+	ok 't5ctl registry bundle create --encrypt' "$t5ctl" registry bundle create m --output m.tar.age --encrypt ops.txt --encrypt theirs.txt
+	ok 'age opens what t5ctl encrypted' age --decrypt -i theirs.key -o m.tar m.tar.age
+	ok 't5ctl loads what age opened' "$t5ctl" registry bundle load m.tar --registry plain
+	age --encrypt -R ops.txt -o again.age m.tar
+	ok 't5ctl loads what age encrypted' "$t5ctl" registry bundle load again.age --registry sealed --identity ops
+	age-keygen -o other.key 2>/dev/null
+	refused 'by age, with another key' age --decrypt -i other.key -o nothing m.tar.age
+fi
+
 echo "$passed checks passed, $missing programs missing"
 [ "$missing" = 0 ] || [ -z "${T5CTL_REQUIRE_INTEROP:-}" ]

@@ -11,7 +11,7 @@ import (
 // transformers 5 refuses a whole number where it wants a real one.
 func TestConfigWritesRealNumbers(t *testing.T) {
 	c := t5.DefaultConfig()
-	c.DropoutRate = 0
+	c.NumDecoderLayers, c.DropoutRate = 6, 0
 	data, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)

@@ -111,6 +111,7 @@ func (r Recipe) Validate() error {
 	errs = append(errs, r.Data.Validate(), within("train", r.Train.Validate()),
 		within("generation", r.Generation.Validate()), within("eval", r.Eval.Validate()),
 		within("exposure", r.Exposure.Validate()), within("tracking.mlflow", r.Tracking.MLflow.Validate()))
+	errs = append(errs, r.validatePrivacy()...)
 	if len(r.Gates) > 0 {
 		errs = append(errs, within("gates", eval.Gates{Version: 1, Gates: r.Gates}.Validate()))
 	}
@@ -123,6 +124,22 @@ func CheckName(name string) error {
 		return fmt.Errorf("%q must be 1 to 64 small letters, digits, dots, dashes or underscores", name)
 	}
 	return nil
+}
+
+// validatePrivacy checks that a row of the data is one example of a private run.
+func (r Recipe) validatePrivacy() (errs []error) {
+	if !r.Train.DP.On() {
+		return nil
+	}
+	if r.Data.Packing {
+		errs = append(errs, errors.New("data.packing: cannot stand beside train.dp; every example needs a row and a gradient of its own"))
+	}
+	for i, o := range r.Data.Objectives {
+		if o.Kind != datasets.Supervised || len(r.Data.Objectives) > 1 {
+			errs = append(errs, fmt.Errorf("data.objectives[%d]: cannot stand beside train.dp; an example must be one row of the data", i))
+		}
+	}
+	return errs
 }
 
 // validateModel checks where the weights come from and whether that fits the method.

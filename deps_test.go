@@ -57,6 +57,7 @@ func rules() []rule {
 		{room: "internal/tensorboard", never: []string{"internal/runfolder", "internal/model"}},
 		{room: "internal/mlflow", never: []string{"internal/runfolder", "internal/model"}},
 		{room: "internal/sweep", never: []string{"internal/runfolder", "internal/model"}},
+		{room: "internal/ctranslate2", never: []string{"internal/t5", "internal/model", "internal/vocab"}},
 		{room: "internal/curves", never: []string{"internal/runfolder", "internal/model"}},
 		{room: "internal/hub", except: []string{"internal/hub/remote", "internal/hub/hubtest"}, never: []string{"internal/hub/remote", "net/http"}},
 		{room: "datasets", never: []string{"internal/hub/remote"}},

@@ -23,6 +23,7 @@ type BatchOptions struct {
 	Shuffle    bool // a new order each pass, from the seed; without, rows keep the order of the file within their bucket
 	DropLast   bool // leave out the batches that would have empty rows
 	Packing    bool // several examples a row, all rows of one shape, instead of buckets
+	Lot        int  // examples that a step has on average, each taken or not by itself (Poisson sampling); 0: every row once a pass
 }
 
 // Shape says what batches of one bucket look like and how many a pass has.
@@ -38,6 +39,8 @@ type Shape struct {
 type Stream struct {
 	plan batchPlan
 	at   seq2seq.Position
+	lots *lots           // nil: every row once a pass
+	rest []seq2seq.Batch // of the lot at the position, what Next has not given yet
 }
 
 // batchPlan can make any batch of any pass.
@@ -54,6 +57,9 @@ func (s *Stream) Next(ctx context.Context) (seq2seq.Batch, error) {
 	if err := ctx.Err(); err != nil {
 		return seq2seq.Batch{}, context.Cause(ctx)
 	}
+	if s.lots != nil {
+		return s.nextOfLot(), nil
+	}
 	b, err := s.plan.batch(s.at.Epoch, s.at.Offset)
 	if err != nil {
 		return seq2seq.Batch{}, fmt.Errorf("batch %d of pass %d: %w", s.at.Offset, s.at.Epoch, err)
@@ -69,15 +75,21 @@ func (s *Stream) Position() seq2seq.Position { return s.at }
 
 // Seek makes the batch at p the next one. It costs no more than making one batch.
 func (s *Stream) Seek(p seq2seq.Position) error {
-	if p.Epoch < 0 || p.Offset < 0 || p.Offset >= s.plan.perEpoch() {
-		return fmt.Errorf("no batch %d in pass %d: a pass has %d", p.Offset, p.Epoch, s.plan.perEpoch())
+	if p.Epoch < 0 || p.Offset < 0 || p.Offset >= s.PerEpoch() {
+		return fmt.Errorf("no batch %d in pass %d: a pass has %d", p.Offset, p.Epoch, s.PerEpoch())
 	}
-	s.at = p
+	s.at, s.rest = p, nil
 	return nil
 }
 
-// PerEpoch is the number of batches in one pass.
-func (s *Stream) PerEpoch() int64 { return s.plan.perEpoch() }
+// PerEpoch is the number of batches in one pass; of lots, as many as have the rows of one pass on
+// average.
+func (s *Stream) PerEpoch() int64 {
+	if s.lots != nil {
+		return s.lots.perEpoch()
+	}
+	return s.plan.perEpoch()
+}
 
 // Shapes lists the shapes that batches have. Each is compiled once.
 func (s *Stream) Shapes() []Shape { return s.plan.shapes() }
@@ -116,7 +128,7 @@ func (c *Corpus) Batches(o BatchOptions) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Stream{plan: plan}, nil
+	return newStream(plan, o), nil
 }
 
 // bucketPlan divides rows into buckets and each bucket into batches.

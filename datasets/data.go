@@ -141,8 +141,8 @@ func (d *Data) Batches(o BatchOptions) (*Stream, error) {
 		}
 		rates = append(rates, objective.settings().rate)
 	}
-	if len(parts) == 1 {
-		return &Stream{plan: parts[0]}, nil
+	if plan, ok := parts[0].(*bucketPlan); ok && len(parts) == 1 {
+		return newStream(plan, o), nil
 	}
 	return &Stream{plan: newMixture(parts, rates, o.Seed)}, nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/eval/exposure"
 	"github.com/t5ctl/t5ctl/internal/decode"
+	"github.com/t5ctl/t5ctl/internal/hub"
 	"github.com/t5ctl/t5ctl/internal/mlflow"
 	"github.com/t5ctl/t5ctl/internal/nearest"
 	"github.com/t5ctl/t5ctl/internal/strictyaml"
@@ -111,6 +112,7 @@ func (r Recipe) Validate() error {
 	errs = append(errs, r.Data.Validate(), within("train", r.Train.Validate()),
 		within("generation", r.Generation.Validate()), within("eval", r.Eval.Validate()),
 		within("exposure", r.Exposure.Validate()), within("tracking.mlflow", r.Tracking.MLflow.Validate()))
+	errs = append(errs, r.validatePrivacy()...)
 	if len(r.Gates) > 0 {
 		errs = append(errs, within("gates", eval.Gates{Version: 1, Gates: r.Gates}.Validate()))
 	}
@@ -123,6 +125,22 @@ func CheckName(name string) error {
 		return fmt.Errorf("%q must be 1 to 64 small letters, digits, dots, dashes or underscores", name)
 	}
 	return nil
+}
+
+// validatePrivacy checks that a row of the data is one example of a private run.
+func (r Recipe) validatePrivacy() (errs []error) {
+	if !r.Train.DP.On() {
+		return nil
+	}
+	if r.Data.Packing {
+		errs = append(errs, errors.New("data.packing: cannot stand beside train.dp; every example needs a row and a gradient of its own"))
+	}
+	for i, o := range r.Data.Objectives {
+		if o.Kind != datasets.Supervised || len(r.Data.Objectives) > 1 {
+			errs = append(errs, fmt.Errorf("data.objectives[%d]: cannot stand beside train.dp; an example must be one row of the data", i))
+		}
+	}
+	return errs
 }
 
 // validateModel checks where the weights come from and whether that fits the method.
@@ -217,7 +235,7 @@ func (r Recipe) At(dir string) Recipe {
 
 // modelAt is a model reference seen from dir.
 func modelAt(dir, ref string) string {
-	if ref == "" || filepath.IsAbs(ref) || strings.HasPrefix(ref, "hf:") {
+	if ref == "" || filepath.IsAbs(ref) || hub.IsRef(ref) {
 		return ref
 	}
 	here := filepath.Join(dir, filepath.FromSlash(ref))
@@ -344,6 +362,11 @@ func invalid(err error, doc *strictyaml.Document, overrides []Override, told []s
 	return problems
 }
 
+func absent(path string) bool {
+	_, err := os.Stat(path)
+	return err != nil
+}
+
 // CheckFiles says which of the files that the recipe names are not there.
 func (l Loaded) CheckFiles() error {
 	var problems []strictyaml.Problem
@@ -358,9 +381,8 @@ func (l Loaded) CheckFiles() error {
 	}
 	for _, split := range datasets.Splits() {
 		for _, path := range l.Data.Paths(split) {
-			if _, err := (datasets.Paths{path}).Files(); err != nil {
-				missing("data."+string(split), path)
-			} else if _, err := os.Stat(path); err != nil && !strings.ContainsAny(path, "*?[") {
+			files, err := datasets.Paths{path}.Files()
+			if err != nil || slices.ContainsFunc(files, absent) {
 				missing("data."+string(split), path)
 			}
 		}

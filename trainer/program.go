@@ -179,6 +179,9 @@ func (n *network) lossOf(shape batchShape, frozen, batch []*Node) t5.Loss {
 //
 //	learning…, frozen…, batch…, seed   →   gradients…, [sums]
 func (n *network) gradients(b *device.Backend, shape batchShape) (*device.Program, error) {
+	if n.options.DP.On() {
+		return n.clipped(b, shape)
+	}
 	return b.Compile("t5.gradients "+shape.String(), n.microInputs(shape), func(in []*Node) []*Node {
 		learning, frozen, rest := n.divide(in)
 		net := n.build(learning, frozen, rest[len(rest)-1])

@@ -93,6 +93,11 @@ func recipeFacts(facts *card.Facts, data []byte) error {
 	if err := yaml.Unmarshal(data, &recipe); err != nil {
 		return err
 	}
+	if dp, ok := recipe.Train["dp"].(map[string]any); ok && fmt.Sprint(dp["clip"]) == "0" {
+		delete(recipe.Train, "dp")
+	} else if ok {
+		delete(recipe.Train, "seed") // who knows it knows the noise
+	}
 	facts.Training = append(facts.Training, flatten("", recipe.Train)...)
 	return nil
 }
@@ -144,6 +149,13 @@ func runFacts(facts *card.Facts, data []byte) error {
 	if run.Seconds > 0 {
 		facts.Training = append(facts.Training, card.Fact{Name: "wall time", Value: term.Duration(time.Duration(run.Seconds * float64(time.Second)))})
 	}
+	seed := strconv.FormatUint(run.Seed, 10)
+	if run.Privacy != nil { // who knows the seed knows the noise
+		facts.Training = append(facts.Training,
+			card.Fact{Name: "differential privacy", Value: privacyText(run.Privacy)},
+			card.Fact{Name: "unit of privacy", Value: "one row of the training data, added or removed; Poisson sampling, Rényi accountant"})
+		seed = ""
+	}
 	backend := run.Backend.Kind
 	if run.Backend.Plugin != "" {
 		backend += " (plugin " + run.Backend.Plugin + ")"
@@ -154,7 +166,7 @@ func runFacts(facts *card.Facts, data []byte) error {
 	facts.Provenance = append(facts.Provenance,
 		card.Fact{Name: "Run", Value: run.Name},
 		card.Fact{Name: "Recipe and data", Value: run.Fingerprint},
-		card.Fact{Name: "Seed", Value: strconv.FormatUint(run.Seed, 10)},
+		card.Fact{Name: "Seed", Value: seed},
 		card.Fact{Name: "Backend", Value: strings.TrimPrefix(backend, ", ")},
 		card.Fact{Name: "Tokenizer", Value: strings.TrimSpace(run.Tokenizer.Mode + " " + run.Tokenizer.SHA256)},
 		card.Fact{Name: "Tool", Value: strings.TrimSpace("t5ctl " + run.Tool.Version + " " + run.Tool.Go)},

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/t5ctl/t5ctl/internal/hub"
 	"github.com/t5ctl/t5ctl/internal/nearest"
 )
 
@@ -42,7 +43,7 @@ func Splits() []Split { return []Split{Train, Validation, Test} }
 type Source struct {
 	// Train is the file to learn from, or a list of files; * and ? match names. JSON lines
 	// (.jsonl), .csv, .tsv or .parquet, each also as .gz or .zst; hf:owner/name@revision/file is
-	// one in the cache of the Hugging Face hub.
+	// one of a data set of the Hugging Face hub.
 	Train Paths `yaml:"train,omitempty" json:"train,omitempty"`
 	// Validation is what evaluation during training and the choice of the best checkpoint use.
 	Validation Paths `yaml:"validation,omitempty" json:"validation,omitempty"`
@@ -133,7 +134,7 @@ func (p *Paths) UnmarshalYAML(unmarshal func(any) error) error {
 func (p Paths) Files() ([]string, error) {
 	var files []string
 	for _, path := range p {
-		if strings.HasPrefix(path, hubPrefix) {
+		if hub.IsRef(path) {
 			found, err := hubFiles(path)
 			if err != nil {
 				return nil, err
@@ -163,7 +164,7 @@ func (s Source) At(dir string) Source {
 	for _, paths := range []*Paths{&s.Train, &s.Validation, &s.Test} {
 		moved := make(Paths, len(*paths))
 		for i, path := range *paths {
-			if moved[i] = path; !filepath.IsAbs(path) && !strings.HasPrefix(path, hubPrefix) {
+			if moved[i] = path; !filepath.IsAbs(path) && !hub.IsRef(path) {
 				moved[i] = filepath.Join(dir, path)
 			}
 		}

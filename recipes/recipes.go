@@ -22,6 +22,7 @@ import (
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/eval/exposure"
 	"github.com/t5ctl/t5ctl/internal/decode"
+	"github.com/t5ctl/t5ctl/internal/hub"
 	"github.com/t5ctl/t5ctl/internal/mlflow"
 	"github.com/t5ctl/t5ctl/internal/nearest"
 	"github.com/t5ctl/t5ctl/internal/strictyaml"
@@ -250,7 +251,7 @@ func (r Recipe) At(dir string) Recipe {
 
 // modelAt is a model reference seen from dir.
 func modelAt(dir, ref string) string {
-	if ref == "" || filepath.IsAbs(ref) || strings.HasPrefix(ref, "hf:") {
+	if ref == "" || filepath.IsAbs(ref) || hub.IsRef(ref) {
 		return ref
 	}
 	here := filepath.Join(dir, filepath.FromSlash(ref))
@@ -380,6 +381,11 @@ func invalid(err error, doc *strictyaml.Document, overrides []Override, told []s
 	return problems
 }
 
+func absent(path string) bool {
+	_, err := os.Stat(path)
+	return err != nil
+}
+
 // CheckFiles says which of the files that the recipe names are not there.
 func (l Loaded) CheckFiles() error {
 	var problems []strictyaml.Problem
@@ -394,9 +400,8 @@ func (l Loaded) CheckFiles() error {
 	}
 	for _, split := range datasets.Splits() {
 		for _, path := range l.Data.Paths(split) {
-			if _, err := (datasets.Paths{path}).Files(); err != nil {
-				missing("data."+string(split), path)
-			} else if _, err := os.Stat(path); err != nil && !strings.ContainsAny(path, "*?[") {
+			files, err := datasets.Paths{path}.Files()
+			if err != nil || slices.ContainsFunc(files, absent) {
 				missing("data."+string(split), path)
 			}
 		}

@@ -81,16 +81,25 @@ func (e *Engine) Generate(ctx context.Context, sources []Source, o Options) ([][
 			slots: min(o.BatchRows, ceilPower(len(group))), length: Bucket(len(sources[group[len(group)-1]].Tokens)),
 			steps: o.MaxNewTokens, share: o.share(), kind: o.kind(adjust != nil),
 		}
-		st, err := e.open(sh)
-		if err != nil {
-			return nil, err
-		}
-		b := batch{
-			engine: e, stepper: st, shape: sh, options: o, adjust: adjust, sources: sources, pending: group, results: results,
-			slots: make([]slot, sh.slots),
-		}
-		err = b.run(ctx)
-		st.close()
+		err := e.decode(ctx, sh, func(free int, idle bool, worth int) []job {
+			if free < worth && !idle {
+				return nil
+			}
+			var jobs []job
+			for _, at := range group[:min(free, len(group))] {
+				jobs = append(jobs, job{
+					source: sources[at], search: newSearcher(o, e.weights.Config, adjust, sources[at].Stream),
+					done: func(outputs []Sequence) {
+						results[at] = outputs
+						if e.Finished != nil {
+							e.Finished(outputs)
+						}
+					},
+				})
+			}
+			group = group[len(jobs):]
+			return jobs
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -153,24 +162,40 @@ func (e *Engine) open(sh shape) (stepper, error) {
 	return e.newHostStepper(sh)
 }
 
-// slot is one source under way.
+// job is one source to decode.
+type job struct {
+	source Source
+	search searcher
+	wrote  func(token int32)        // told of each token of a search that writes one output; may be nil
+	gone   <-chan struct{}          // closed: nobody waits for the outputs any more; may be nil
+	done   func(outputs []Sequence) // nil outputs: it was gone
+}
+
+// slot is a place for one source; its job's search is nil where the slot is free.
 type slot struct {
-	search searcher // nil: free
-	source int
-	made   int32
+	job
+	made int32
 }
 
 // batch decodes sources in a fixed number of slots.
 type batch struct {
-	engine  *Engine
 	stepper stepper
 	shape   shape
-	options Options
-	adjust  *adjuster
-	sources []Source
-	pending []int // sources that wait for a slot
-	results [][]Sequence
+	vocab   int
+	more    func(free int, idle bool, worth int) []job
 	slots   []slot
+}
+
+// decode runs jobs in the slots of a shape. Before each step, more is asked for as many as are free;
+// idle says that none is under way, and then none from more ends it.
+func (e *Engine) decode(ctx context.Context, sh shape, more func(free int, idle bool, worth int) []job) error {
+	st, err := e.open(sh)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	b := batch{stepper: st, shape: sh, vocab: e.weights.Config.VocabSize, more: more, slots: make([]slot, sh.slots)}
+	return b.run(ctx)
 }
 
 func (b *batch) run(ctx context.Context) error {
@@ -197,23 +222,37 @@ func (b *batch) run(ctx context.Context) error {
 // refill gives free slots to sources that wait.
 func (b *batch) refill() error {
 	var free []int
-	for i, s := range b.slots {
-		if s.search == nil {
+	for i := range b.slots {
+		if s := &b.slots[i]; s.search == nil {
+			free = append(free, i)
+		} else if s.left() {
+			s.done(nil)
+			*s = slot{}
 			free = append(free, i)
 		}
 	}
-	n := min(len(free), len(b.pending))
-	if n == 0 || len(free) < b.stepper.worth() && len(free) < len(b.slots) {
+	if len(free) == 0 {
 		return nil
 	}
-	var admitted []Source
-	for i, at := range b.pending[:n] {
-		source := b.sources[at]
-		admitted = append(admitted, source)
-		b.slots[free[i]] = slot{search: newSearcher(b.options, b.engine.weights.Config, b.adjust, source.Stream), source: at}
+	jobs := b.more(len(free), len(free) == len(b.slots), b.stepper.worth())
+	if len(jobs) == 0 {
+		return nil
 	}
-	b.pending = b.pending[n:]
-	return b.stepper.admit(free[:n], admitted)
+	admitted := make([]Source, len(jobs))
+	for i, j := range jobs {
+		admitted[i], b.slots[free[i]] = j.source, slot{job: j}
+	}
+	return b.stepper.admit(free[:len(jobs)], admitted)
+}
+
+// left says whether nobody waits for the job any more.
+func (j *job) left() bool {
+	select {
+	case <-j.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 // lay puts together what the step is fed and says whether there is anything.
@@ -239,7 +278,7 @@ func (b *batch) lay(tokens, order, positions []int32) (any bool) {
 
 // take gives the step's results to the searches and frees the slots of those that are over.
 func (b *batch) take(best []int32, scores []float32) {
-	share, width := b.shape.share, b.shape.share*b.engine.weights.Config.VocabSize
+	share, width := b.shape.share, b.shape.share*b.vocab
 	for i := range b.slots {
 		s := &b.slots[i]
 		if s.search == nil {
@@ -251,13 +290,12 @@ func (b *batch) take(best []int32, scores []float32) {
 			s.search.take(best[i*share:(i+1)*share], nil)
 		}
 		s.made++
-		if !s.search.over() {
-			continue
+		if w, ok := s.search.(*writer); ok && s.wrote != nil && len(w.rows) == 1 && len(w.rows[0].tokens) == int(s.made)+1 {
+			s.wrote(w.rows[0].tokens[s.made])
 		}
-		b.results[s.source] = s.search.sequences()
-		if b.engine.Finished != nil {
-			b.engine.Finished(b.results[s.source])
+		if s.search.over() {
+			s.done(s.search.sequences())
+			*s = slot{}
 		}
-		*s = slot{}
 	}
 }

@@ -2,6 +2,7 @@ package decode_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -39,11 +40,16 @@ func optionsOf(t *testing.T, settings []byte) decode.Options {
 
 func fixtureFile(t *testing.T, name string, into any) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", name))
+	file, err := os.Open(filepath.Join("testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(data, into); err != nil {
+	defer file.Close()
+	unpacked, err := gzip.NewReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.NewDecoder(unpacked).Decode(into); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -62,7 +68,7 @@ func TestStrategiesAgreeWithTransformers(t *testing.T) {
 	var f struct {
 		Variants map[string]map[string]strategy `json:"variants"`
 	}
-	fixtureFile(t, "strategies.json", &f)
+	fixtureFile(t, "strategies.json.gz", &f)
 	b := devicetest.Go(t)
 	for variant, settings := range f.Variants {
 		e := engine(t, b, filepath.Join("../t5/testdata", variant))
@@ -112,7 +118,7 @@ func TestDistributionsAgreeWithTransformers(t *testing.T) {
 			Probabilities []float64       `json:"probabilities"`
 		} `json:"cases"`
 	}
-	fixtureFile(t, "distributions.json", &f)
+	fixtureFile(t, "distributions.json.gz", &f)
 	for _, c := range f.Cases {
 		o := optionsOf(t, c.Settings)
 		if !bytes.Contains(c.Settings, []byte(`"top_k"`)) {

@@ -173,16 +173,20 @@ func runRecipeShow(app *App, opts recipeShowOptions) error {
 
 func newRecipeCopyCommand(app *App) *cobra.Command {
 	return &cobra.Command{
-		Use:               "copy <preset> [FILE]",
+		Use:               "copy <preset> [FILE or FOLDER]",
 		Short:             "Copy a preset and its data to a place where you can change it",
-		Long:              "Copy a preset to FILE (default PRESET.yaml), and the data that it names to data/\nbeside it. Files that are there already are never overwritten.",
+		Long:              "Copy a preset to FILE (default PRESET.yaml here), and the data that it names to data/\nbeside it. Files that are there already are never overwritten.",
 		Example:           "  t5ctl recipe copy cmudict-stress my-recipe.yaml",
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: completeRecipe,
 		RunE: func(_ *cobra.Command, args []string) error {
 			target := args[0] + ".yaml"
 			if len(args) == 2 {
-				target = args[1]
+				if info, err := os.Stat(args[1]); err == nil && info.IsDir() {
+					target = filepath.Join(args[1], target)
+				} else {
+					target = args[1]
+				}
 			}
 			return runRecipeCopy(app, args[0], target)
 		},

@@ -5,15 +5,16 @@ that t5ctl knows, and the distributions that its sampling warpers leave.
     ~/.cache/t5ctl-bench/venv/bin/pip install -r bench/requirements.txt
     ~/.cache/t5ctl-bench/venv/bin/python internal/decode/testdata/gen/make_generation.py
 
-  strategies.json     variant -> setting -> input_ids (rows without padding) and generated sequences, each after the
-                      start token up to and including </s>, padding cut off; scores of beams
-  distributions.json  logits, settings, and the tokens that are left with their probabilities (sum 1), fp64 softmax
+  strategies.json.gz     variant -> setting -> input_ids (rows without padding) and generated sequences, each after the
+                         start token up to and including </s>, padding cut off; scores of beams
+  distributions.json.gz  logits, settings, and the tokens that are left with their probabilities (sum 1), fp64 softmax
 
 The models are those of internal/t5/testdata. Inputs are random; their lengths cross the borders of the buckets (32 and
 64). All rows of a setting are generated in one padded batch, and each again alone, which must give the same. A seed of
 inputs is only used where the outputs cannot hang on rounding: noise of +-5e-4 on every score changes no sequence.
 """
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -194,11 +195,16 @@ def dump(value, pad=""):
     return json.dumps(value, separators=(",", ":"))
 
 
+def write(name, value):
+    with open(HERE / name, "wb") as out, gzip.GzipFile(fileobj=out, mode="wb", mtime=0, filename="") as packed:
+        packed.write((dump(value) + "\n").encode())
+
+
 def main():
     made = {"transformers": transformers.__version__, "torch": torch.__version__.split("+")[0]}
     with torch.no_grad():
-        (HERE / "distributions.json").write_text(dump({"made_with": made, "cases": distributions()}) + "\n")
-        (HERE / "strategies.json").write_text(dump({"made_with": made, "variants": strategies()}) + "\n")
+        write("distributions.json.gz", {"made_with": made, "cases": distributions()})
+        write("strategies.json.gz", {"made_with": made, "variants": strategies()})
 
 
 if __name__ == "__main__":

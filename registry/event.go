@@ -4,14 +4,28 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"runtime"
+	"sync"
 	"time"
 
 	"github.com/t5ctl/t5ctl/internal/digest"
 	"github.com/t5ctl/t5ctl/registry/sign"
 )
 
-// EventSchema names the format of an Event.
-const EventSchema = "t5ctl.event/v1"
+// EventSchema names the format of an Event; an event with a Share has the second one, which
+// readers of the first alone refuse rather than misread.
+const (
+	EventSchema  = "t5ctl.event/v1"
+	EventSchema2 = "t5ctl.event/v2"
+)
+
+// schemaOf is the format that an event needs.
+func schemaOf(e Event) string {
+	if e.Share != 0 {
+		return EventSchema2
+	}
+	return EventSchema
+}
 
 // maxRecord bounds a record of the log; the longest real one is a few kilobytes.
 const maxRecord = 1 << 20
@@ -71,6 +85,7 @@ type Event struct {
 	Refused  []string   `json:"refused,omitempty"` // refuse: what was missing or failed
 	Policy   string     `json:"policy,omitempty"`  // digest of the policy that it was judged by
 	Key      *KeyChange `json:"key,omitempty"`     // rotate-key, revoke-key
+	Share    int        `json:"share,omitempty"`   // promote: percent of the traffic that is meant for the version; 0: all
 	Actor    string     `json:"actor,omitempty"`
 	Reason   string     `json:"reason,omitempty"`
 	Ticket   string     `json:"ticket,omitempty"`
@@ -113,8 +128,8 @@ func NewRecord(event Event, key *sign.PrivateKey) (Record, error) {
 	return Record{Event: event, Bytes: data, Digest: digest.Bytes(data), Envelope: envelope}, nil
 }
 
-// ParseRecord reads a stored event. Whose signature it bears remains to be checked. Only the exact form that NewRecord writes is one: unknown or
-// doubled keys, other spacing, and anything after the value are errors, so that two readers can
+// ParseRecord reads a stored event. Whose signature it bears remains to be checked. Only the
+// exact form that NewRecord writes is one: unknown or doubled keys, other spacing, and anything after the value are errors, so that two readers can
 // never see two different events in the same bytes.
 func ParseRecord(data []byte) (Record, error) {
 	var event Event
@@ -135,8 +150,8 @@ func ParseRecord(data []byte) (Record, error) {
 	if err := json.Unmarshal(data, &event); err != nil {
 		return Record{}, fmt.Errorf("not an event: %w", err)
 	}
-	if event.Schema != EventSchema {
-		return Record{}, fmt.Errorf("schema %q is not %s", event.Schema, EventSchema)
+	if event.Schema != schemaOf(event) {
+		return Record{}, fmt.Errorf("schema %q is not %s", event.Schema, schemaOf(event))
 	}
 	again, err := json.Marshal(event)
 	if err != nil {
@@ -162,16 +177,16 @@ func parseOn(model string, before []Record, lines [][]byte) ([]Record, error) {
 	for known < min(len(before), len(lines)) && bytes.Equal(before[known].Bytes, lines[known]) {
 		known++
 	}
+	parsed, errs := parseAll(lines[known:])
 	records := append(make([]Record, 0, len(lines)), before[:known]...)
 	prev := ""
 	if known > 0 {
 		prev = records[known-1].Digest
 	}
-	for i, line := range lines[known:] {
+	for i, record := range parsed {
 		seq := int64(known+i) + 1
-		record, err := ParseRecord(line)
-		if err != nil {
-			return records, &CorruptError{Model: model, What: fmt.Sprintf("record %d of the log", seq), Reason: err.Error()}
+		if errs[i] != nil {
+			return records, &CorruptError{Model: model, What: fmt.Sprintf("record %d of the log", seq), Reason: errs[i].Error()}
 		}
 		if reason := chained(record.Event, model, seq, prev); reason != "" {
 			return records, &CorruptError{Model: model, What: fmt.Sprintf("record %d of the log", seq), Digest: record.Digest, Reason: reason}
@@ -179,6 +194,23 @@ func parseOn(model string, before []Record, lines [][]byte) ([]Record, error) {
 		records, prev = append(records, record), record.Digest
 	}
 	return records, nil
+}
+
+// parseAll reads records by themselves, on all cores; the error of each stands at its place.
+func parseAll(lines [][]byte) ([]Record, []error) {
+	const few = 64 // records for which another goroutine is worth its while
+	records, errs := make([]Record, len(lines)), make([]error, len(lines))
+	share := max(few, (len(lines)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
+	var group sync.WaitGroup
+	for start := 0; start < len(lines); start += share {
+		group.Go(func() {
+			for i := start; i < min(start+share, len(lines)); i++ {
+				records[i], errs[i] = ParseRecord(lines[i])
+			}
+		})
+	}
+	group.Wait()
+	return records, errs
 }
 
 // chained says why an event cannot stand at its place, or "".

@@ -67,10 +67,23 @@ type Record struct {
 	Steps       int                `json:"steps"`
 	Loss        float64            `json:"loss,omitempty"` // training loss at the end
 	Metrics     map[string]float64 `json:"metrics,omitempty"`
+	Privacy     *Privacy           `json:"privacy,omitempty"`    // of a run with differential privacy
 	Checkpoint  string             `json:"checkpoint,omitempty"` // that became the model, relative to the run folder
 	Started     time.Time          `json:"started"`
 	Finished    *time.Time         `json:"finished,omitempty"`
 	Seconds     float64            `json:"seconds,omitempty"` // of all its processes
+}
+
+// Privacy is what a run has cost the privacy of a row of its training data.
+type Privacy struct {
+	Epsilon  *float64 `json:"epsilon"` // null: no noise, no bound
+	Delta    float64  `json:"delta"`
+	Order    float64  `json:"order,omitempty"` // of the Rényi divergence at which the bound is tightest
+	Noise    float64  `json:"noise"`           // standard deviation, in multiples of the clipping length
+	Clip     float64  `json:"clip"`            // largest length of an example's gradient
+	Rate     float64  `json:"rate"`            // probability with which a row is in a step
+	Steps    int      `json:"steps"`
+	Sampling string   `json:"sampling"`
 }
 
 // Tool is the program that ran.

@@ -18,15 +18,17 @@ const (
 	groupEvaluate group = "evaluate"
 	groupData     group = "data"
 	groupRegistry group = "registry"
+	groupOperate  group = "operate"
 	groupDesk     group = "desk"
 )
 
 func groups() []*cobra.Group {
 	return []*cobra.Group{
-		{ID: string(groupTrain), Title: "Train and generate"},
+		{ID: string(groupTrain), Title: "Train, generate and serve"},
 		{ID: string(groupEvaluate), Title: "Evaluate and test"},
 		{ID: string(groupData), Title: "Data and tokenizers"},
 		{ID: string(groupRegistry), Title: "Models and registry"},
+		{ID: string(groupOperate), Title: "Serve and operate"},
 		{ID: string(groupDesk), Title: "This machine and this tool"},
 	}
 }
@@ -43,6 +45,7 @@ func commands() []entry {
 		{groupTrain, newTrainCommand},
 		{groupTrain, newFinetuneCommand},
 		{groupTrain, newGenerateCommand},
+		{groupOperate, newServeCommand},
 		{groupRegistry, newModelCommand},
 		{groupTrain, newRecipeCommand},
 		{groupEvaluate, newEvalCommand},
@@ -60,6 +63,8 @@ func commands() []entry {
 		{groupTrain, newInitCommand},
 		{groupTrain, newPlanCommand},
 		{groupTrain, newRunsCommand},
+		{groupOperate, newEmitCommand},
+		{groupOperate, newCanaryCommand},
 		{groupDesk, newDoctorCommand},
 		{groupDesk, newBackendCommand},
 		{groupDesk, newBenchCommand},

@@ -153,6 +153,9 @@ func (t *training) stream(ctx context.Context, split datasets.Split) (*datasets.
 	if o.TokensPerBatch > 0 {
 		b.Rows, b.Tokens = 0, o.TokensPerBatch
 	}
+	if o.DP.On() && split == datasets.Train {
+		b.Rows, b.Lot = o.DP.Rows, o.Batch
+	}
 	stream, err := data.Batches(b)
 	if err != nil {
 		return nil, err
@@ -336,10 +339,33 @@ func (t *training) finish(outcome trainer.Result) (path string, adapter bool, er
 	}
 	r := &t.record
 	r.Outcome, r.Problem, r.Steps, r.Loss, r.Metrics = runfolder.Done, "", outcome.Step, outcome.Loss, maps.Clone(outcome.Metrics)
+	r.Privacy = privacyRecord(outcome.Privacy)
 	r.Checkpoint = "checkpoints/" + fmt.Sprintf("%08d", stepOf(outcome))
 	r.Seconds += time.Since(t.started).Seconds()
 	r.end()
 	return path, adapter, t.dir.Write(r.Record)
+}
+
+// privacyRecord is what the record keeps of a private run.
+func privacyRecord(s *trainer.Spent) *runfolder.Privacy {
+	if s == nil {
+		return nil
+	}
+	return &runfolder.Privacy{
+		Epsilon: s.Epsilon, Delta: s.Delta, Order: s.Order, Noise: s.Noise, Clip: s.Clip, Rate: s.Rate, Steps: s.Steps, Sampling: "poisson",
+	}
+}
+
+// privacyText tells it in a line.
+func privacyText(p *runfolder.Privacy) string {
+	if p == nil {
+		return ""
+	}
+	how := fmt.Sprintf("noise %g, clip %g, rate %.3g", p.Noise, p.Clip, p.Rate)
+	if p.Epsilon == nil {
+		return "none: no noise (" + how + ")"
+	}
+	return fmt.Sprintf("epsilon %.3f, delta %g (%s)", *p.Epsilon, p.Delta, how)
 }
 
 // stepOf is the step of the checkpoint that became the model.
@@ -398,7 +424,11 @@ func (e *evaluator) pairs(limit int) iter.Seq2[eval.Pair, error] {
 			yield(eval.Pair{}, err)
 			return
 		}
-		rows := datasets.ReadFiles(files, datasets.ReadOptions{Columns: source.Columns, OnBadRow: source.OnBadRow})
+		read := datasets.ReadOptions{Columns: source.Columns, OnBadRow: source.OnBadRow}
+		if e.training.recipe.Train.DPO.On() {
+			read.Need = datasets.Preferences // the target is the chosen text
+		}
+		rows := datasets.ReadFiles(files, read)
 		for example, err := range datasets.Sample(rows, limit, sampleSeed) {
 			pair := eval.Pair{ID: example.ID, Task: "", Input: source.Prefix + example.Input, Target: example.Target, References: example.References}
 			if !yield(pair, err) || err != nil {

@@ -142,7 +142,14 @@ release-reproducible: ## build the commit twice, in two folders; the binaries mu
 	scripts/release-reproducible.sh
 
 .PHONY: check-tools
-check-tools: $(GOLANGCI) $(DEADCODE) ## build the tools that `make check` uses
+check-tools: $(GOLANGCI) $(DEADCODE) $(TOOLS)/k8scheck prometheus ## bring the tools that `make check` uses
+
+.PHONY: prometheus
+prometheus: ## take prometheus and promtool out of Debian's package; says so and does nothing where apt has none
+	@[ -x $(TOOLS)/promtool ] || scripts/get-prometheus.sh $(TOOLS)
+
+$(TOOLS)/k8scheck: tools/k8scheck/main.go tools/k8scheck/go.mod
+	go -C tools/k8scheck build -o $@ .
 
 $(GOLANGCI):
 	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)

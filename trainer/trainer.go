@@ -60,6 +60,7 @@ type Result struct {
 	Checkpoint string             // the best by train.metric, the last where nothing was evaluated
 	Metrics    map[string]float64 // of that checkpoint
 	Loss       float64            // training loss of the last interval
+	Position   seq2seq.Position   // of the first batch that no step has taken
 	Privacy    *Spent             // what the steps cost; nil where the run is not private
 }
 
@@ -378,7 +379,7 @@ func (r *run) finish(reason string) (Result, error) {
 		return Result{}, err
 	}
 	r.Sink(Stopped{Step: r.step, Reason: reason})
-	result := Result{Step: r.step, Checkpoint: r.last, Loss: r.meter.lastLoss, Privacy: r.spent()}
+	result := Result{Step: r.step, Checkpoint: r.last, Loss: r.meter.lastLoss, Position: r.position, Privacy: r.spent()}
 	if r.best != nil {
 		result.Checkpoint = r.checkpointPath(r.best.Step)
 		result.Metrics = r.best.Metrics

@@ -189,6 +189,10 @@ interop: build interop-tools ## check what is pushed and signed with cosign, mod
 test-faults: $(TOOLS)/distribution ## the long fault tests of the registry, against real servers; writes docs/faults.md
 	scripts/faults.sh docs/faults.md
 
+.PHONY: test-kills
+test-kills: ## kill training runs 120 times and let them go on; writes docs/faults-training.md
+	scripts/kills.sh docs/faults-training.md
+
 .PHONY: clean
 clean: ## remove what was built, the tools too
 	rm -rf bin dist build

@@ -1,5 +1,5 @@
 //go:build !linux
 
-package trainer
+package machine
 
-func residentBytes() int64 { return 0 }
+func Resident() int64 { return 0 }

@@ -102,7 +102,7 @@ func (o *pushOptions) request() (registry.PushRequest, error) {
 	if _, err := os.Stat(source.ModelDir + "/README.md"); err == nil && source.ModelDir == source.Dir && !o.text.given() {
 		return request, nil // the folder's own card
 	}
-	request.Card, err = renderCard(source, o.name, text)
+	request.Card, request.Pictures, err = renderCard(source, o.name, text)
 	return request, err
 }
 

@@ -231,7 +231,7 @@ func (a *App) openBackend() (*device.Backend, error) {
 
 // load reads what the recipe names, cheap things first, so that a mistake is told at once.
 func (t *training) load(ctx context.Context) (err error) {
-	if err := t.app.fetchData(ctx, t.recipe.Data.Train, t.recipe.Data.Validation, t.recipe.Data.Test); err != nil {
+	if err := t.app.fetchData(ctx, t.recipe.Data.Paths(datasets.Train), t.recipe.Data.Paths(datasets.Validation), t.recipe.Data.Test); err != nil {
 		return err
 	}
 	if err := t.recipe.CheckFiles(); err != nil {
@@ -328,16 +328,17 @@ func (t *training) job(ctx context.Context, backend *device.Backend) (trainer.Jo
 	if err != nil {
 		return trainer.Job{}, err
 	}
+	t.examples = train
 	job := trainer.Job{
 		Options: t.recipe.Train, Config: t.config, Base: t.base, BaseName: t.baseName(), Teacher: t.teacher, Train: train, Backend: backend,
 		Dir: string(t.dir), Metadata: model.Metadata(t.tokenizer, t.recipe.Data.Prefix), Resume: t.opts.resume, TraceNaN: t.opts.trace, Sink: t.sink,
 	}
-	if len(t.recipe.Data.Validation) > 0 {
+	if len(t.recipe.Data.Paths(datasets.Validation)) > 0 {
 		if job.Validation, err = t.stream(ctx, datasets.Validation); err != nil {
 			return trainer.Job{}, err
 		}
 	}
-	if metric := t.recipe.Train.Metric; metric != "loss" && metric != "token_accuracy" {
+	if metric := t.recipe.Train.Metric; metric != "loss" && metric != "token_accuracy" && metric != "preference_accuracy" {
 		job.Evaluator = &evaluator{training: t, backend: backend}
 	}
 	t.lineage = datasets.NewManifest(t.splits...)

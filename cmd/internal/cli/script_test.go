@@ -34,6 +34,8 @@ func TestScript(t *testing.T) {
 			"serve":   serve,
 			"receive": receive,
 			"hold":    hold,
+			"address": address,
+			"ask":     ask,
 		},
 	})
 }

@@ -25,7 +25,7 @@ endif
 
 # Packages where goroutines meet. The race detector makes graph and numeric code too slow, so none
 # of these reaches GoMLX.
-RACE := ./datasets ./eval ./eval/significance ./internal/atomicfile ./internal/mlflow ./internal/plugin ./registry/...
+RACE := ./datasets ./eval ./eval/significance ./internal/atomicfile ./internal/mlflow ./internal/plugin ./internal/server ./registry/...
 
 # Packages whose tests reach GoMLX. XLA takes all cores, so their tests run one package at a time.
 GOMLX = $(shell go list -test -f '{{if not .ForTest}}{{.ImportPath}} {{join .Deps " "}}{{end}}' ./... \

@@ -35,6 +35,8 @@ func TestScript(t *testing.T) {
 			"hub":     hubServer,
 			"receive": receive,
 			"hold":    hold,
+			"address": address,
+			"ask":     ask,
 		},
 	})
 }

@@ -40,6 +40,7 @@ type training struct {
 	base      *t5.Checkpoint // nil: fresh weights
 	baseDir   string
 	baseTree  string         // digest of the base's files
+	under     string         // folder of the adapter that the trained one lies on; empty: none
 	teacher   *t5.Checkpoint // nil: none
 	taught    string         // digest of the teacher's files
 	tokenizer *vocab.Tokenizer
@@ -325,7 +326,7 @@ func (t *training) finish(outcome trainer.Result) (path string, adapter bool, er
 	adapter = t.recipe.Train.Method == trainer.LoRA
 	f := model.Finished{
 		Weights: outcome.Checkpoint, Generation: t.recipe.Generation, Tokenizer: t.tokenizer,
-		Metadata: model.Metadata(t.tokenizer, t.recipe.Data.Prefix), DType: "F32",
+		Metadata: model.Metadata(t.tokenizer, t.recipe.Data.Prefix), DType: "F32", Under: t.under,
 	}
 	if t.recipe.Train.SaveDType == "bf16" {
 		f.DType = safetensors.DType("BF16")

@@ -42,7 +42,7 @@ type Stepped struct {
 // Evaluated is sent after each evaluation on the validation data.
 type Evaluated struct {
 	Step    int
-	Metrics map[string]float64 // loss, token_accuracy, and what the Evaluator gives
+	Metrics map[string]float64 // loss, token_accuracy (of pairs: preference_accuracy), and what the Evaluator gives
 	Best    bool               // by train.metric
 	Took    time.Duration
 }

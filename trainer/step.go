@@ -285,8 +285,8 @@ func (r *run) evaluate(ctx context.Context) (found *evaluation, stop bool, err e
 		}
 	}
 	found = &evaluation{Step: r.step, Metrics: map[string]float64{
-		"loss":           total[sumNLL] / total[sumTokens],
-		"token_accuracy": total[sumCorrect] / total[sumTokens],
+		"loss":               total[sumNLL] / total[sumTokens],
+		r.Options.accuracy(): total[sumCorrect] / total[sumTokens],
 	}}
 	if r.Evaluator != nil {
 		more, err := r.Evaluator.Evaluate(ctx, r.weights())
@@ -354,7 +354,7 @@ func (r *run) judge(found *evaluation) (stop bool, err error) {
 }
 
 func (r *run) higherIsBetter() bool {
-	if r.Options.Metric == "token_accuracy" {
+	if r.Options.Metric == r.Options.accuracy() {
 		return true
 	}
 	return r.Evaluator != nil && r.Evaluator.HigherIsBetter(r.Options.Metric)

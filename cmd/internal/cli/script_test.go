@@ -32,6 +32,7 @@ func TestScript(t *testing.T) {
 			"damage":  damage,
 			"replace": replace,
 			"serve":   serve,
+			"hub":     hubServer,
 			"receive": receive,
 			"hold":    hold,
 		},

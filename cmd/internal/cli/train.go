@@ -204,6 +204,9 @@ func (a *App) openBackend() (*device.Backend, error) {
 
 // load reads what the recipe names, cheap things first, so that a mistake is told at once.
 func (t *training) load(ctx context.Context) (err error) {
+	if err := t.app.fetchData(ctx, t.recipe.Data.Train, t.recipe.Data.Validation, t.recipe.Data.Test); err != nil {
+		return err
+	}
 	if err := t.recipe.CheckFiles(); err != nil {
 		return err
 	}
@@ -307,7 +310,7 @@ func (t *training) job(ctx context.Context, backend *device.Backend) (trainer.Jo
 			return trainer.Job{}, err
 		}
 	}
-	if metric := t.recipe.Train.Metric; metric != "loss" && metric != "token_accuracy" {
+	if metric := t.recipe.Train.Metric; metric != "loss" && metric != "token_accuracy" && metric != "preference_accuracy" {
 		job.Evaluator = &evaluator{training: t, backend: backend}
 	}
 	t.lineage = datasets.NewManifest(t.splits...)

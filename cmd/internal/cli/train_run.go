@@ -424,7 +424,11 @@ func (e *evaluator) pairs(limit int) iter.Seq2[eval.Pair, error] {
 			yield(eval.Pair{}, err)
 			return
 		}
-		rows := datasets.ReadFiles(files, datasets.ReadOptions{Columns: source.Columns, OnBadRow: source.OnBadRow})
+		read := datasets.ReadOptions{Columns: source.Columns, OnBadRow: source.OnBadRow}
+		if e.training.recipe.Train.DPO.On() {
+			read.Need = datasets.Preferences // the target is the chosen text
+		}
+		rows := datasets.ReadFiles(files, read)
 		for example, err := range datasets.Sample(rows, limit, sampleSeed) {
 			pair := eval.Pair{ID: example.ID, Task: "", Input: source.Prefix + example.Input, Target: example.Target, References: example.References}
 			if !yield(pair, err) || err != nil {

@@ -197,7 +197,7 @@ func (s *sweeping) check(base recipes.Loaded) error {
 	} else if len(base.Data.Validation) == 0 {
 		return usageErrorf("sweep %s ranks by %s of the validation data, but recipe %s has none; metric: %s needs none", s.opts.sweep, metric, base.Name, sweep.TrainingLoss)
 	}
-	if measured := []string{sweep.TrainingLoss, "loss", "token_accuracy", o.Metric}; !slices.Contains(measured, metric) {
+	if measured := []string{sweep.TrainingLoss, "loss", "token_accuracy", "preference_accuracy", o.Metric}; !slices.Contains(measured, metric) {
 		return usageErrorf("sweep %s ranks by %s, but the runs measure %s; give train.metric", s.opts.sweep, metric, strings.Join(measured, ", "))
 	}
 	if h.Factor > 0 && o.Steps == 0 {

@@ -25,7 +25,7 @@ endif
 
 # Packages where goroutines meet. The race detector makes graph and numeric code too slow, so none
 # of these reaches GoMLX.
-RACE := ./datasets ./eval ./eval/significance ./internal/atomicfile ./internal/mlflow ./internal/plugin ./registry/...
+RACE := ./datasets ./eval ./eval/significance ./internal/atomicfile ./internal/mlflow ./internal/plugin ./internal/server ./registry/...
 
 # Packages whose tests reach GoMLX. XLA takes all cores, so their tests run one package at a time.
 GOMLX = $(shell go list -test -f '{{if not .ForTest}}{{.ImportPath}} {{join .Deps " "}}{{end}}' ./... \
@@ -146,9 +146,16 @@ release-reproducible: ## build the commit twice, in two folders; the binaries mu
 	scripts/release-reproducible.sh
 
 .PHONY: check-tools
-check-tools: $(GOLANGCI) $(DEADCODE) ## get the tools that `make check` and `make test-arm64` use
+check-tools: $(GOLANGCI) $(DEADCODE) $(TOOLS)/k8scheck prometheus ## bring the tools that `make check` and `make test-arm64` use
 	@scripts/debian-tools.sh $(TOOLS)/chromium chromium-headless-shell /usr/lib/chromium/chromium-headless-shell
 	@scripts/debian-tools.sh $(TOOLS)/qemu qemu-user-static /usr/bin/qemu-aarch64-static
+
+.PHONY: prometheus
+prometheus: ## take prometheus and promtool out of Debian's package; says so and does nothing where apt has none
+	@[ -x $(TOOLS)/promtool ] || scripts/get-prometheus.sh $(TOOLS)
+
+$(TOOLS)/k8scheck: tools/k8scheck/main.go tools/k8scheck/go.mod
+	go -C tools/k8scheck build -o $@ .
 
 $(GOLANGCI):
 	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)

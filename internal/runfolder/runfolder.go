@@ -67,11 +67,20 @@ type Record struct {
 	Steps       int                `json:"steps"`
 	Loss        float64            `json:"loss,omitempty"` // training loss at the end
 	Metrics     map[string]float64 `json:"metrics,omitempty"`
+	Tasks       []Task             `json:"tasks,omitempty"`      // of a mixture
 	Privacy     *Privacy           `json:"privacy,omitempty"`    // of a run with differential privacy
 	Checkpoint  string             `json:"checkpoint,omitempty"` // that became the model, relative to the run folder
 	Started     time.Time          `json:"started"`
 	Finished    *time.Time         `json:"finished,omitempty"`
 	Seconds     float64            `json:"seconds,omitempty"` // of all its processes
+}
+
+// Task is one data set of a mixture.
+type Task struct {
+	Name     string  `json:"name"`
+	Rows     int64   `json:"rows"`
+	Share    float64 `json:"share"`    // of the examples, as the recipe wants it
+	Examples int64   `json:"examples"` // that the run has learned from
 }
 
 // Privacy is what a run has cost the privacy of a row of its training data.

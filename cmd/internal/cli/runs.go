@@ -215,6 +215,9 @@ func (d *runDetails) print(t *term.Terminal) {
 	for _, name := range slices.Sorted(maps.Keys(d.Metrics)) {
 		add("validation "+name, decimal(d.Metrics[name]))
 	}
+	for _, task := range d.Tasks {
+		add("task "+task.Name, fmt.Sprintf("%d examples of %d rows, share %.3f", task.Examples, task.Rows, task.Share))
+	}
 	add("privacy of a row", privacyText(d.Privacy))
 	add("checkpoint", d.Checkpoint)
 	add("seed", strconv.FormatUint(d.Seed, 10))

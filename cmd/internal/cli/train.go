@@ -12,6 +12,7 @@ import (
 
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
 	"github.com/t5ctl/t5ctl/datasets"
+	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/lora"
 	"github.com/t5ctl/t5ctl/internal/model"
@@ -28,6 +29,7 @@ type trainOptions struct {
 	sets        []string
 	output      string
 	resume      bool
+	evaluate    bool
 	trace       bool
 	tensorboard bool
 	mlflow      string
@@ -40,6 +42,7 @@ func (o *trainOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.output, "output", "o", "", "run `folder` (default runs/<name>-<n>)")
 	flags.BoolVar(&o.trace, "trace-nan", false, "should the loss not be finite, name the first layer that was not")
 	flags.BoolVar(&o.resume, "resume", false, "go on with the run in --output from its last whole checkpoint")
+	flags.BoolVar(&o.evaluate, "evaluate", false, "then evaluate the model as the recipe's eval section says; the report is RUN/reports/test.json")
 	flags.BoolVar(&o.tensorboard, "tensorboard", false, "write event files for TensorBoard into the run folder (tracking.tensorboard)")
 	flags.StringVar(&o.sweep, "sweep", "", "run the recipe with every setting that this `file` names, and rank them")
 	flags.StringVar(&o.mlflow, "mlflow", "", "tell the MLflow tracking server at `uri` of the run (tracking.mlflow.uri)")
@@ -148,6 +151,8 @@ type trainResult struct {
 	Loss    float64            `json:"loss"`
 	Metrics map[string]float64 `json:"metrics,omitempty"`
 	Seconds float64            `json:"seconds"`
+	Report  string             `json:"report,omitempty"` // of the evaluation
+	Scores  []eval.Result      `json:"scores,omitempty"`
 }
 
 func runTrain(ctx context.Context, app *App, opts trainOptions) error {
@@ -163,13 +168,35 @@ func runTrain(ctx context.Context, app *App, opts trainOptions) error {
 	if err != nil {
 		return err
 	}
+	if opts.evaluate {
+		if err := t.evaluate(ctx, &result); err != nil {
+			return fmt.Errorf("the run %s is done; evaluating it: %w", result.Run, err)
+		}
+	}
 	return app.show(result, func(s *term.Terminal) {
 		what := "model"
 		if result.Adapter {
 			what = "adapter"
 		}
 		s.Printf("%s %s\nrun %s: %d steps in %s\n", what, result.Model, result.Run, result.Steps, term.Duration(time.Duration(result.Seconds*float64(time.Second))))
+		if result.Report != "" {
+			s.Table(resultsTable(result.Scores))
+			s.Printf("report %s\n", result.Report)
+		}
 	})
+}
+
+// evaluate scores the finished run as eval run would with the same recipe.
+func (t *training) evaluate(ctx context.Context, result *trainResult) error {
+	opts := evalRunOptions{suite: t.opts.recipe, model: result.Run, output: filepath.Join(result.Run, "reports"), name: "test", force: true}
+	e, err := recipeEvaluation(t.recipe)
+	if err != nil {
+		return err
+	}
+	e.suite.Name = opts.name
+	report, err := t.app.evaluate(ctx, e, opts)
+	result.Report, result.Scores = filepath.Join(opts.output, opts.name+".json"), report.Metrics
+	return err
 }
 
 // execute runs the recipe in its folder, from the first check to the record of how it ended.
@@ -204,7 +231,7 @@ func (a *App) openBackend() (*device.Backend, error) {
 
 // load reads what the recipe names, cheap things first, so that a mistake is told at once.
 func (t *training) load(ctx context.Context) (err error) {
-	if err := t.app.fetchData(ctx, t.recipe.Data.Train, t.recipe.Data.Validation, t.recipe.Data.Test); err != nil {
+	if err := t.app.fetchData(ctx, t.recipe.Data.Paths(datasets.Train), t.recipe.Data.Paths(datasets.Validation), t.recipe.Data.Test); err != nil {
 		return err
 	}
 	if err := t.recipe.CheckFiles(); err != nil {
@@ -301,11 +328,12 @@ func (t *training) job(ctx context.Context, backend *device.Backend) (trainer.Jo
 	if err != nil {
 		return trainer.Job{}, err
 	}
+	t.examples = train
 	job := trainer.Job{
 		Options: t.recipe.Train, Config: t.config, Base: t.base, BaseName: t.baseName(), Teacher: t.teacher, Train: train, Backend: backend,
 		Dir: string(t.dir), Metadata: model.Metadata(t.tokenizer, t.recipe.Data.Prefix), Resume: t.opts.resume, TraceNaN: t.opts.trace, Sink: t.sink,
 	}
-	if len(t.recipe.Data.Validation) > 0 {
+	if len(t.recipe.Data.Paths(datasets.Validation)) > 0 {
 		if job.Validation, err = t.stream(ctx, datasets.Validation); err != nil {
 			return trainer.Job{}, err
 		}

@@ -33,6 +33,7 @@ type dataDriftOptions struct {
 	column         string
 	limit          int
 	output, prom   string
+	recipe, job    string
 	force          bool
 	drift.Options
 }
@@ -53,6 +54,8 @@ func (o *dataDriftOptions) bind(flags *pflag.FlagSet) {
 	flags.Uint64Var(&o.Seed, "seed", 0, "`seed` of samples and divisions")
 	flags.StringVarP(&o.output, "output", "o", "", "`file` for the report as JSON")
 	flags.StringVar(&o.prom, "prometheus", "", "`file` for the figures as Prometheus text")
+	flags.StringVar(&o.recipe, "recipe", "", "where inputs have drifted, write a job that trains --model on with this `recipe`")
+	flags.StringVar(&o.job, "job", "retrain.sh", "`file` for that job, a shell script")
 	flags.BoolVar(&o.force, "force", false, "replace the baseline that --save-baseline names")
 }
 
@@ -64,7 +67,8 @@ func newDataDriftCommand(app *App) *cobra.Command {
 		Long: "Compare inputs with a reference by the model's own encodings (maximum mean discrepancy with\n" +
 			"a permutation test, Fréchet distance, nearest neighbours) and by lengths and unknown\n" +
 			"tokens. Thresholds are how far random halves of the reference lie from each other. A\n" +
-			"baseline is for one encoder: another is refused. Exit code 3 where inputs have drifted.",
+			"baseline is for one encoder: another is refused. Exit code 3 where inputs have drifted; with\n" +
+			"--recipe, a job that trains on from what serves has been written by then.",
 		Example: "  t5ctl data drift --model name@production --reference train.jsonl --save-baseline drift.json\n" +
 			"  t5ctl push runs/mine name --report drift.json\n" +
 			"  t5ctl data drift today.jsonl --model name@production --baseline name@production --prometheus drift.prom",
@@ -119,6 +123,9 @@ func (o *dataDriftOptions) check() (season *drift.Season, day time.Time, err err
 	}
 	if _, err := os.Stat(o.save); o.save != "" && err == nil && !o.force {
 		return nil, day, fmt.Errorf("%s: %w", o.save, fs.ErrExist)
+	}
+	if o.recipe != "" && !strings.Contains(o.model, "@") {
+		return nil, day, usageErrorf("--recipe trains on a version of the registry: give --model as name@production, not %s", o.model)
 	}
 	return season, day, nil
 }
@@ -178,7 +185,51 @@ func runDataDrift(ctx context.Context, app *App, opts dataDriftOptions) error {
 		return err
 	}
 	report.Model, report.Encoder, report.Baseline = name, resolved.Tree, baseline
+	if opts.recipe != "" && report.Drifted {
+		if err := opts.writeJob(app, resolved.Name, report, day); err != nil {
+			return err
+		}
+	}
 	return opts.finish(app, report)
+}
+
+// writeJob writes the job that trains on from what serves: fine-tuning, an evaluation where the
+// recipe has test data, and the push of a version that nothing serves yet.
+func (o *dataDriftOptions) writeJob(app *App, version string, report drift.Report, day time.Time) error {
+	recipe, err := app.loadRecipe(o.recipe, nil)
+	if err != nil {
+		return err
+	}
+	var why []string
+	for _, r := range report.Results {
+		if r.Judged && r.State == drift.Fail {
+			why = append(why, fmt.Sprintf("%s %.4g beyond %.4g", r.Name, r.Value, r.Fail))
+		}
+	}
+	name, _, _ := strings.Cut(o.model, "@")
+	reason := fmt.Sprintf("inputs of %s drifted on %s: %s", version, day.Format(time.DateOnly), strings.Join(why, ", "))
+	quoted := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+	var b strings.Builder
+	fmt.Fprintf(&b, "#!/bin/sh\n# Written by t5ctl data drift: %s.\n", reason)
+	fmt.Fprintf(&b, "# Arguments go to finetune: --set data.train=new.jsonl. The run is kept in $RUN.\nset -eu\nRUN=${RUN:-%s}\n",
+		quoted(fmt.Sprintf("runs/%s-%s", recipe.Name, day.Format(time.DateOnly))))
+	fmt.Fprintf(&b, "t5ctl finetune %s --warm-from %s --output \"$RUN\" \"$@\"\n", quoted(o.recipe), quoted(o.model))
+	if len(recipe.Data.Test) > 0 {
+		fmt.Fprintf(&b, "t5ctl eval run %s --model \"$RUN\" --name test --output \"$RUN/reports\"\n", quoted(o.recipe))
+		fmt.Fprintf(&b, "[ -z \"${GATES:-}\" ] || t5ctl eval gate --report \"$RUN/reports/test.json\" --gates \"$GATES\" --output \"$RUN/reports/gate.json\"\n")
+	}
+	fmt.Fprintf(&b, "t5ctl push \"$RUN\" %s --reason %s\n", quoted(name), quoted(reason))
+	err = atomicfile.Write(o.job, func(w io.Writer) error {
+		_, err := io.WriteString(w, b.String())
+		return err
+	})
+	if err == nil {
+		err = os.Chmod(o.job, 0o755)
+	}
+	if err == nil {
+		app.Term.Notef("job: %s", o.job)
+	}
+	return err
 }
 
 // finish writes, shows and judges.

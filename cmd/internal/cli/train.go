@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"github.com/t5ctl/t5ctl/internal/safetensors"
 	"github.com/t5ctl/t5ctl/internal/t5"
 	"github.com/t5ctl/t5ctl/internal/vocab"
+	"github.com/t5ctl/t5ctl/registry"
 	"github.com/t5ctl/t5ctl/trainer"
 )
 
@@ -35,6 +37,8 @@ type trainOptions struct {
 	mlflow      string
 	sweep       string
 	base        bool // a base model is needed: finetune
+	warmFrom    string
+	chain       []runfolder.Ancestor // of the version that --warm-from names, and itself
 }
 
 func (o *trainOptions) bind(flags *pflag.FlagSet) {
@@ -56,6 +60,9 @@ func (o *trainOptions) overrides() []string {
 	}
 	if o.mlflow != "" {
 		sets = append(sets, "tracking.mlflow.uri="+o.mlflow)
+	}
+	if n := len(o.chain); n > 0 {
+		sets = append(sets, "base="+o.chain[n-1].Name)
 	}
 	return append(sets, o.sets...)
 }
@@ -96,7 +103,8 @@ func newFinetuneCommand(app *App) *cobra.Command {
 			"  metric: loss                    # of the validation data; or training_loss\n" +
 			"  halving: {factor: 2, first: 100} # half goes on after 100 steps, 200, …\n\n" +
 			"Every run has its folder in the sweep's (default runs/<name>-sweep-<n>), beside sweep.json, sweep.png and\n" +
-			"sweep.html. --resume goes on with a sweep that was stopped.",
+			"sweep.html. --resume goes on with a sweep that was stopped.\n\n" +
+			"--warm-from begins with what serves; run.json and the card name the chain of versions.",
 		Example:           "  t5ctl finetune cmudict-stress\n  t5ctl finetune recipe.yaml --output runs/mine --resume\n  t5ctl finetune recipe.yaml --sweep sweep.yaml",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeRecipe,
@@ -106,6 +114,7 @@ func newFinetuneCommand(app *App) *cobra.Command {
 		},
 	}
 	opts.bind(cmd.Flags())
+	cmd.Flags().StringVar(&opts.warmFrom, "warm-from", "", "begin with this `version` of the registry in place of the recipe's base: name@production")
 	return cmd
 }
 
@@ -155,12 +164,16 @@ type trainResult struct {
 	Scores  []eval.Result      `json:"scores,omitempty"`
 }
 
-func runTrain(ctx context.Context, app *App, opts trainOptions) error {
+func runTrain(ctx context.Context, app *App, opts trainOptions) (err error) {
+	if opts.warmFrom != "" {
+		if opts.chain, err = app.chainOf(ctx, opts.warmFrom); err != nil {
+			return fmt.Errorf("--warm-from: %w", err)
+		}
+	}
 	if opts.sweep != "" {
 		return runSweep(ctx, app, opts)
 	}
 	t := &training{app: app, opts: opts}
-	var err error
 	if t.recipe, err = app.loadRecipe(opts.recipe, opts.overrides()); err != nil {
 		return err
 	}
@@ -214,6 +227,37 @@ func (t *training) execute(ctx context.Context) (trainResult, error) {
 		return trainResult{}, errors.Join(err, t.failed(err))
 	}
 	return result, nil
+}
+
+// chainOf names a version of the registry, by its number, after all those that it was trained on
+// from, the oldest first.
+func (a *App) chainOf(ctx context.Context, text string) ([]runfolder.Ancestor, error) {
+	ref, err := registry.ParseRef(text)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.registry()
+	if err != nil {
+		return nil, err
+	}
+	version, err := r.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	files, err := r.Evidence(ctx, version.Ref)
+	if err != nil {
+		return nil, err
+	}
+	var before runfolder.Record
+	for _, f := range files {
+		if f.Name != "run.json" {
+			continue
+		}
+		if err := json.Unmarshal(f.Data, &before); err != nil {
+			return nil, fmt.Errorf("run.json of %s: %w", version.Name, err)
+		}
+	}
+	return append(before.Chain, runfolder.Ancestor{Name: version.Name, Digest: version.Digest}), nil
 }
 
 // openBackend opens the compute backend that the settings name and says when it is not the one

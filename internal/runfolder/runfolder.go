@@ -56,7 +56,8 @@ type Record struct {
 	Outcome     string             `json:"outcome"`
 	Problem     string             `json:"problem,omitempty"` // why it failed
 	Base        string             `json:"base,omitempty"`
-	Fingerprint string             `json:"fingerprint"` // of recipe and data: what a resumed run must share
+	Chain       []Ancestor         `json:"chain,omitempty"` // versions that it was trained on from, the oldest first
+	Fingerprint string             `json:"fingerprint"`     // of recipe and data: what a resumed run must share
 	Seed        uint64             `json:"seed"`
 	Tool        Tool               `json:"tool"`
 	Backend     Backend            `json:"backend"`
@@ -93,6 +94,12 @@ type Privacy struct {
 	Rate     float64  `json:"rate"`            // probability with which a row is in a step
 	Steps    int      `json:"steps"`
 	Sampling string   `json:"sampling"`
+}
+
+// Ancestor is a version of the registry.
+type Ancestor struct {
+	Name   string `json:"name"`   // model@vN
+	Digest string `json:"digest"` // of its manifest
 }
 
 // Tool is the program that ran.

@@ -21,7 +21,7 @@ type Checkpoint struct {
 	Metadata map[string]string
 	Tensors  []safetensors.Tensor                          // in the order of Config.Specs
 	Change   func(name string, values []float32) []float32 // what becomes of a tensor that Float32s or Place give; nil: nothing
-	folder   interface{ Close() error }
+	folder   *safetensors.File
 }
 
 // WeightsError says all that is wrong between a config.json and its weights.
@@ -155,6 +155,7 @@ func (c *Checkpoint) Place(put func(values []float32, dims ...int) (*tensors.Ten
 		if placed[i], err = put(values, t.Shape...); err != nil {
 			return nil, err
 		}
+		c.folder.Forget()
 	}
 	return placed, nil
 }

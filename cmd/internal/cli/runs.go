@@ -206,6 +206,9 @@ func (d *runDetails) print(t *term.Terminal) {
 	add("recipe", d.Name)
 	add("method", d.Method)
 	add("base", d.Base)
+	for _, ancestor := range d.Chain {
+		add("trained on from", ancestor.Name)
+	}
 	add("weights", d.Weights)
 	if d.Parameters > 0 {
 		add("parameters", fmt.Sprintf("%s, %s of them learned", term.Count(d.Parameters), term.Count(d.Learning)))

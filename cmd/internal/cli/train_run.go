@@ -255,7 +255,7 @@ func (t *training) newRecord(job trainer.Job) runfolder.Record {
 		Tool:      runfolder.Tool{Version: version.Version, Commit: version.Commit, Go: version.Go},
 		Backend:   backendRecord(job.Backend),
 		Tokenizer: runfolder.Tokenizer{Mode: string(t.tokenizer.Mode()), SHA256: t.tokenizer.Hash()},
-		Data:      map[string]string{},
+		Data:      map[string]string{}, Chain: t.opts.chain,
 	}
 	for _, s := range t.lineage.Splits {
 		record.Data[string(s.Split)] = s.Fingerprint

@@ -87,7 +87,7 @@ tidy-check: ## fail if go.mod is not what `go mod tidy` writes
 	go mod tidy -diff
 
 .PHONY: generate
-generate: ## write the generated files: schemas, docs/cli, man pages, completions
+generate: ## write the generated files that are kept: schemas, docs/cli
 	go generate ./...
 
 .PHONY: generate-check
@@ -121,12 +121,25 @@ check-platforms: ## compile for every platform of a release
 	done
 
 .PHONY: release-check
-release-check: $(GORELEASER) ## check goreleaser.yaml
+release-check: $(GORELEASER) $(TOOLS)/containerfile ## check goreleaser.yaml and the syntax of Containerfile
 	$(GORELEASER) check
+	$(TOOLS)/containerfile Containerfile
+
+.PHONY: release-docs
+release-docs: ## write man pages and completions into build/release
+	go run ./cmd/gendocs -release build/release
 
 .PHONY: release-snapshot
 release-snapshot: $(GORELEASER) $(TOOLS)/t5ctl-sbom ## build the archives of a release into dist/
 	PATH="$(TOOLS):$$PATH" $(GORELEASER) release --snapshot --clean
+
+.PHONY: release-verify
+release-verify: ## check what is in dist/: archives, packages, bills of materials; runs the deb's binary
+	scripts/release-verify.sh
+
+.PHONY: release-reproducible
+release-reproducible: ## build the commit twice, in two folders; the binaries must be the same bytes
+	scripts/release-reproducible.sh
 
 .PHONY: check-tools
 check-tools: $(GOLANGCI) $(DEADCODE) ## build the tools that `make check` uses
@@ -142,6 +155,9 @@ $(GORELEASER):
 
 $(TOOLS)/t5ctl-sbom: $(wildcard tools/sbom/*.go) tools/go.mod
 	go -C tools build -o $@ ./sbom
+
+$(TOOLS)/containerfile: $(wildcard tools/containerfile/*.go) tools/go.mod
+	go -C tools build -o $@ ./containerfile
 
 .PHONY: interop-tools
 interop-tools: $(TOOLS)/distribution $(TOOLS)/oras $(TOOLS)/crane $(TOOLS)/cosign ## build the programs of others that `make interop` and `make test-faults` use

@@ -23,6 +23,7 @@ type BatchOptions struct {
 	Shuffle    bool // a new order each pass, from the seed; without, rows keep the order of the file within their bucket
 	DropLast   bool // leave out the batches that would have empty rows
 	Packing    bool // several examples a row, all rows of one shape, instead of buckets
+	Lot        int  // examples that a step has on average, each taken or not by itself (Poisson sampling); 0: every row once a pass
 }
 
 // Shape says what batches of one bucket look like and how many a pass has.
@@ -38,6 +39,8 @@ type Shape struct {
 type Stream struct {
 	plan batchPlan
 	at   seq2seq.Position
+	lots *lots           // nil: every row once a pass
+	rest []seq2seq.Batch // of the lot at the position, what Next has not given yet
 }
 
 // batchPlan can make any batch of any pass.
@@ -54,6 +57,9 @@ func (s *Stream) Next(ctx context.Context) (seq2seq.Batch, error) {
 	if err := ctx.Err(); err != nil {
 		return seq2seq.Batch{}, context.Cause(ctx)
 	}
+	if s.lots != nil {
+		return s.nextOfLot(), nil
+	}
 	b, err := s.plan.batch(s.at.Epoch, s.at.Offset)
 	if err != nil {
 		return seq2seq.Batch{}, fmt.Errorf("batch %d of pass %d: %w", s.at.Offset, s.at.Epoch, err)
@@ -69,15 +75,21 @@ func (s *Stream) Position() seq2seq.Position { return s.at }
 
 // Seek makes the batch at p the next one. It costs no more than making one batch.
 func (s *Stream) Seek(p seq2seq.Position) error {
-	if p.Epoch < 0 || p.Offset < 0 || p.Offset >= s.plan.perEpoch() {
-		return fmt.Errorf("no batch %d in pass %d: a pass has %d", p.Offset, p.Epoch, s.plan.perEpoch())
+	if p.Epoch < 0 || p.Offset < 0 || p.Offset >= s.PerEpoch() {
+		return fmt.Errorf("no batch %d in pass %d: a pass has %d", p.Offset, p.Epoch, s.PerEpoch())
 	}
-	s.at = p
+	s.at, s.rest = p, nil
 	return nil
 }
 
-// PerEpoch is the number of batches in one pass.
-func (s *Stream) PerEpoch() int64 { return s.plan.perEpoch() }
+// PerEpoch is the number of batches in one pass; of lots, as many as have the rows of one pass on
+// average.
+func (s *Stream) PerEpoch() int64 {
+	if s.lots != nil {
+		return s.lots.perEpoch()
+	}
+	return s.plan.perEpoch()
+}
 
 // Shapes lists the shapes that batches have. Each is compiled once.
 func (s *Stream) Shapes() []Shape { return s.plan.shapes() }
@@ -116,13 +128,14 @@ func (c *Corpus) Batches(o BatchOptions) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Stream{plan: plan}, nil
+	return newStream(plan, o), nil
 }
 
 // bucketPlan divides rows into buckets and each bucket into batches.
 type bucketPlan struct {
 	rows    rowSet
 	packed  *packedRows // rows, where they are packed
+	each    int         // rows of a batch that a row takes: two where it is a pair of preference
 	options BatchOptions
 	stream  uint64 // tells apart the objectives of a mixture, so that each has its own order
 	buckets []bucketRows
@@ -157,7 +170,10 @@ func newBucketPlan(rows rowSet, o BatchOptions, stream uint64) (*bucketPlan, err
 	if rows.len() == 0 {
 		return nil, errNoRows
 	}
-	p := &bucketPlan{rows: rows, options: o, stream: stream, epoch: -1}
+	p := &bucketPlan{rows: rows, options: o, stream: stream, epoch: -1, each: 1}
+	if _, ok := rows.(preferenceRows); ok {
+		p.each, p.options.Tokens = 2, (o.Tokens+1)/2
+	}
 	if o.Packing {
 		packed, err := pack(rows, o.Seed, stream)
 		if err != nil {
@@ -186,7 +202,7 @@ func (p *bucketPlan) chosen() ([]Bucket, error) {
 	for i := range p.rows.len() {
 		input, target := p.rows.lengths(i)
 		longest.Input, longest.Target = max(longest.Input, input), max(longest.Target, target)
-		p.real += int64(input + target)
+		p.real += int64(p.each * (input + target))
 		if len(p.options.Buckets) > 0 && !slices.ContainsFunc(p.options.Buckets, func(b Bucket) bool { return b.holds(Bucket{input, target}) }) {
 			return nil, &TooLongError{ID: p.rows.examples(0, i)[0].ID, Input: input, Target: target}
 		}
@@ -242,14 +258,14 @@ func (p *bucketPlan) perEpoch() int64 { return p.total }
 func (p *bucketPlan) shapes() []Shape {
 	var out []Shape
 	for _, b := range p.buckets {
-		out = append(out, Shape{Rows: b.batchRows, Input: b.Input, Target: b.Target, Batches: b.batches})
+		out = append(out, Shape{Rows: p.each * b.batchRows, Input: b.Input, Target: b.Target, Batches: b.batches})
 	}
 	return out
 }
 
 func (p *bucketPlan) tokens() (have, padded int64) {
 	for _, b := range p.buckets {
-		padded += b.batches * int64(b.batchRows) * int64(size(b.Bucket))
+		padded += b.batches * int64(p.each*b.batchRows) * int64(size(b.Bucket))
 	}
 	return p.real, padded
 }
@@ -293,13 +309,19 @@ func (p *bucketPlan) batch(epoch int, n int64) (seq2seq.Batch, error) {
 	if p.packed != nil {
 		empty = seq2seq.NewPacked
 	}
-	batch := empty(b.batchRows, b.Input, b.Target)
+	batch := empty(p.each*b.batchRows, b.Input, b.Target)
 	for i := n * int64(b.batchRows); i < min((n+1)*int64(b.batchRows), b.n); i++ {
 		at := i
 		if p.options.Shuffle {
 			at = int64(b.order.at(uint64(i)))
 		}
 		examples := p.rows.examples(epoch, p.members.at(b.from+at))
+		if p.each > 1 { // both sides of a pair are as long as lengths has said, or shorter
+			for _, e := range examples {
+				batch.Append(e)
+			}
+			continue
+		}
 		var need Bucket
 		for _, e := range examples {
 			need.Input, need.Target = need.Input+len(e.Input), need.Target+len(e.Target)

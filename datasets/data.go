@@ -44,8 +44,11 @@ func (s Source) Open(ctx context.Context, split Split, o OpenOptions) (_ *Data, 
 		return nil, err
 	}
 	d.Record = SplitRecord{Split: split}
-	if d.reads(Supervised) {
-		d.pairs, d.Record.Files, err = Tokenize(ctx, s.tokenize(files, Pairs, o))
+	if need := Pairs; d.reads(Supervised) || d.reads(Preference) {
+		if d.reads(Preference) {
+			need = Preferences
+		}
+		d.pairs, d.Record.Files, err = Tokenize(ctx, s.tokenize(files, need, o))
 		if err != nil {
 			return nil, err
 		}
@@ -141,8 +144,8 @@ func (d *Data) Batches(o BatchOptions) (*Stream, error) {
 		}
 		rates = append(rates, objective.settings().rate)
 	}
-	if len(parts) == 1 {
-		return &Stream{plan: parts[0]}, nil
+	if plan, ok := parts[0].(*bucketPlan); ok && len(parts) == 1 {
+		return newStream(plan, o), nil
 	}
 	return &Stream{plan: newMixture(parts, rates, o.Seed)}, nil
 }
@@ -152,6 +155,8 @@ func (d *Data) rows(o Objective, seed, stream uint64) (rowSet, error) {
 	switch o.Kind {
 	case Supervised:
 		return pairRows{d.pairs}, nil
+	case Preference:
+		return preferenceRows{d.pairs}, nil
 	case SpanCorruption:
 		return newSpanRows(d.texts, d.tok, o.settings(), d.source.MaxInput, d.source.MaxTarget, seed, stream)
 	case Denoise:

@@ -16,6 +16,7 @@ const (
 	forMixture            // which objective comes next
 	forNoise              // what is masked, dropped and moved
 	forPacking            // which examples may share a row
+	forLots               // which examples a lot has
 )
 
 // newRandom keys a source by what it is for and by any numbers.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/t5ctl/t5ctl/internal/hub"
 	"github.com/t5ctl/t5ctl/internal/nearest"
 )
 
@@ -42,7 +43,7 @@ func Splits() []Split { return []Split{Train, Validation, Test} }
 type Source struct {
 	// Train is the file to learn from, or a list of files; * and ? match names. JSON lines
 	// (.jsonl), .csv, .tsv or .parquet, each also as .gz or .zst; hf:owner/name@revision/file is
-	// one in the cache of the Hugging Face hub.
+	// one of a data set of the Hugging Face hub.
 	Train Paths `yaml:"train,omitempty" json:"train,omitempty"`
 	// Validation is what evaluation during training and the choice of the best checkpoint use.
 	Validation Paths `yaml:"validation,omitempty" json:"validation,omitempty"`
@@ -93,6 +94,10 @@ type Columns struct {
 	// Text is the column with plain text for pretraining objectives. Without it they use the
 	// texts of the input and the target column alike.
 	Text string `yaml:"text,omitempty" json:"text,omitempty"`
+	// Chosen is the column with the better of two targets, for train.dpo. The default is chosen.
+	Chosen string `yaml:"chosen,omitempty" json:"chosen,omitempty"`
+	// Rejected is the column with the worse of two targets, for train.dpo. The default is rejected.
+	Rejected string `yaml:"rejected,omitempty" json:"rejected,omitempty"`
 }
 
 // Bucket is one shape of batch: rows up to these lengths are padded to them.
@@ -129,7 +134,7 @@ func (p *Paths) UnmarshalYAML(unmarshal func(any) error) error {
 func (p Paths) Files() ([]string, error) {
 	var files []string
 	for _, path := range p {
-		if strings.HasPrefix(path, hubPrefix) {
+		if hub.IsRef(path) {
 			found, err := hubFiles(path)
 			if err != nil {
 				return nil, err
@@ -159,7 +164,7 @@ func (s Source) At(dir string) Source {
 	for _, paths := range []*Paths{&s.Train, &s.Validation, &s.Test} {
 		moved := make(Paths, len(*paths))
 		for i, path := range *paths {
-			if moved[i] = path; !filepath.IsAbs(path) && !strings.HasPrefix(path, hubPrefix) {
+			if moved[i] = path; !filepath.IsAbs(path) && !hub.IsRef(path) {
 				moved[i] = filepath.Join(dir, path)
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"runtime"
+	"sync"
 	"time"
 
 	"github.com/t5ctl/t5ctl/internal/digest"
@@ -113,8 +115,8 @@ func NewRecord(event Event, key *sign.PrivateKey) (Record, error) {
 	return Record{Event: event, Bytes: data, Digest: digest.Bytes(data), Envelope: envelope}, nil
 }
 
-// ParseRecord reads a stored event. Whose signature it bears remains to be checked. Only the exact form that NewRecord writes is one: unknown or
-// doubled keys, other spacing, and anything after the value are errors, so that two readers can
+// ParseRecord reads a stored event. Whose signature it bears remains to be checked. Only the
+// exact form that NewRecord writes is one: unknown or doubled keys, other spacing, and anything after the value are errors, so that two readers can
 // never see two different events in the same bytes.
 func ParseRecord(data []byte) (Record, error) {
 	var event Event
@@ -162,16 +164,16 @@ func parseOn(model string, before []Record, lines [][]byte) ([]Record, error) {
 	for known < min(len(before), len(lines)) && bytes.Equal(before[known].Bytes, lines[known]) {
 		known++
 	}
+	parsed, errs := parseAll(lines[known:])
 	records := append(make([]Record, 0, len(lines)), before[:known]...)
 	prev := ""
 	if known > 0 {
 		prev = records[known-1].Digest
 	}
-	for i, line := range lines[known:] {
+	for i, record := range parsed {
 		seq := int64(known+i) + 1
-		record, err := ParseRecord(line)
-		if err != nil {
-			return records, &CorruptError{Model: model, What: fmt.Sprintf("record %d of the log", seq), Reason: err.Error()}
+		if errs[i] != nil {
+			return records, &CorruptError{Model: model, What: fmt.Sprintf("record %d of the log", seq), Reason: errs[i].Error()}
 		}
 		if reason := chained(record.Event, model, seq, prev); reason != "" {
 			return records, &CorruptError{Model: model, What: fmt.Sprintf("record %d of the log", seq), Digest: record.Digest, Reason: reason}
@@ -179,6 +181,23 @@ func parseOn(model string, before []Record, lines [][]byte) ([]Record, error) {
 		records, prev = append(records, record), record.Digest
 	}
 	return records, nil
+}
+
+// parseAll reads records by themselves, on all cores; the error of each stands at its place.
+func parseAll(lines [][]byte) ([]Record, []error) {
+	const few = 64 // records for which another goroutine is worth its while
+	records, errs := make([]Record, len(lines)), make([]error, len(lines))
+	share := max(few, (len(lines)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
+	var group sync.WaitGroup
+	for start := 0; start < len(lines); start += share {
+		group.Go(func() {
+			for i := start; i < min(start+share, len(lines)); i++ {
+				records[i], errs[i] = ParseRecord(lines[i])
+			}
+		})
+	}
+	group.Wait()
+	return records, errs
 }
 
 // chained says why an event cannot stand at its place, or "".

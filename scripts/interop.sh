@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What t5ctl pushes and signs, checked by programs that others wrote: cosign, model_signing, oras,
-# crane, huggingface_hub, each with a control that must fail. Needs bin/t5ctl and
+# crane, huggingface_hub, each with a control that must fail; and what it exports, by ctranslate2 4.8.5. Needs bin/t5ctl and
 # build/tools/distribution (`make interop-tools`). A program that is not installed is told loudly;
 # with T5CTL_REQUIRE_INTEROP=1 it is an error. model_signing is run as
 # ${T5CTL_INTEROP_PYTHON:-python3} -m model_signing (1.1.1, with pyopenssl 26.4.0).
@@ -139,6 +139,24 @@ END
 	ok 'huggingface_hub reads the card and its results' "$python" card.py exported/model/README.md
 	sed 's/^license: .*/license: mit/' exported/model/README.md >other.md
 	refused 'a card with another licence' "$python" card.py other.md
+fi
+
+if have ctranslate2 "$python" -c 'import ctranslate2'; then
+	ok 'ctranslate2 decodes what t5ctl model export writes' "$python" "$root/bench/interop/ctranslate2_decode.py" "$t5ctl"
+fi
+
+if have age age --version; then
+	"$t5ctl" registry key create ops --age | head -n 1 >ops.txt
+	age-keygen -o theirs.key 2>/dev/null
+	chmod 600 theirs.key
+	age-keygen -y theirs.key >theirs.txt
+	ok 't5ctl registry bundle create --encrypt' "$t5ctl" registry bundle create m --output m.tar.age --encrypt ops.txt --encrypt theirs.txt
+	ok 'age opens what t5ctl encrypted' age --decrypt -i theirs.key -o m.tar m.tar.age
+	ok 't5ctl loads what age opened' "$t5ctl" registry bundle load m.tar --registry plain
+	age --encrypt -R ops.txt -o again.age m.tar
+	ok 't5ctl loads what age encrypted' "$t5ctl" registry bundle load again.age --registry sealed --identity ops
+	age-keygen -o other.key 2>/dev/null
+	refused 'by age, with another key' age --decrypt -i other.key -o nothing m.tar.age
 fi
 
 echo "$passed checks passed, $missing programs missing"

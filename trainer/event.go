@@ -35,13 +35,14 @@ type Stepped struct {
 	PaddedShare     float64 // share of the batch elements that were padding
 	TokensPerSecond float64 // input and target tokens, without padding
 	Remaining       time.Duration
-	Memory          int64 // resident bytes of the process, 0 where the system does not say
+	Memory          int64  // resident bytes of the process, 0 where the system does not say
+	Privacy         *Spent // what the steps so far cost, nil where the run is not private
 }
 
 // Evaluated is sent after each evaluation on the validation data.
 type Evaluated struct {
 	Step    int
-	Metrics map[string]float64 // loss, token_accuracy, and what the Evaluator gives
+	Metrics map[string]float64 // loss, token_accuracy (of pairs: preference_accuracy), and what the Evaluator gives
 	Best    bool               // by train.metric
 	Took    time.Duration
 }

@@ -61,12 +61,13 @@ func (m *meter) report(r *run) Stepped {
 	busy := max(now.Sub(m.mark)-m.markPause, time.Microsecond)
 	all := now.Sub(m.begin) - m.paused
 	e := Stepped{
-		Step: r.step, Total: r.total, Loss: m.total[sumLoss] / m.total[sumTokens], LearningRate: m.rate,
+		Step: r.step, Total: r.total, Loss: m.total[sumLoss] / max(1, m.total[sumTokens]), LearningRate: m.rate,
 		Epoch:        float64(r.position.Epoch) + float64(r.position.Offset)/float64(max(1, r.Train.PerEpoch())),
 		GradientNorm: m.norm, Tokens: int(m.total[sumTokens]),
 		PaddedShare:     1 - float64(m.tokens)/float64(max(1, m.elements)),
 		TokensPerSecond: float64(m.tokens) / busy.Seconds(),
 		Memory:          residentBytes(),
+		Privacy:         r.spent(),
 	}
 	if done := r.step - m.first; done > 0 {
 		e.Remaining = time.Duration(float64(all) / float64(done) * float64(r.total-r.step))

@@ -37,6 +37,8 @@ type Options struct {
 	LabelSmoothing float64      `yaml:"label_smoothing"`  // share of the target spread over the vocabulary
 	ZLoss          float64      `yaml:"z_loss"`           // weight of the squared log normaliser
 	Distill        Distillation `yaml:"distill"`          // a model to learn from beside the labels
+	DPO            Preference   `yaml:"dpo"`              // learn from pairs of a better and a worse text
+	DP             Privacy      `yaml:"dp"`               // differential privacy of the training rows
 	Dropout        *float64     `yaml:"dropout"`          // instead of the model's dropout_rate
 	Precision      string       `yaml:"precision"`        // fp32, or bf16 for the matrix products (weights stay fp32)
 
@@ -78,6 +80,7 @@ func DefaultOptions() Options {
 		Method: LoRA, LoRA: lora.DefaultOptions(), Optimizer: DefaultOptimizer(), Schedule: DefaultSchedule(),
 		Batch: 32, Accumulate: 1, ClipNorm: 1, Precision: "fp32", SaveDType: "fp32", LogEvery: 10,
 		Keep: Keep{Best: 1, Last: 1}, Metric: "loss", Distill: Distillation{Temperature: 2, Weight: 0.5},
+		DP: Privacy{Rows: 8},
 	}
 }
 
@@ -129,6 +132,9 @@ func (o Options) Validate() error {
 		if err := o.LoRA.Validate(); err != nil {
 			bad("%w", err)
 		}
+	}
+	for _, text := range append(o.refusals(), o.preferenceRefusals()...) {
+		bad("%s", text)
 	}
 	slices.SortStableFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(append(errs, o.Optimizer.Validate(), o.Schedule.Validate())...)

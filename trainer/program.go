@@ -86,6 +86,9 @@ func (n *network) build(learning, frozen []*Node, seed *Node) *t5.Network {
 	net := &t5.Network{Config: n.config, Weights: map[string]*Node{}, Compute: n.compute()}
 	if seed != nil {
 		rate := n.config.DropoutRate
+		if n.options.DPO.On() {
+			rate = 0
+		}
 		if n.options.Dropout != nil {
 			rate = *n.options.Dropout
 		}
@@ -179,11 +182,14 @@ func (n *network) lossOf(shape batchShape, frozen, batch []*Node) t5.Loss {
 //
 //	learning…, frozen…, batch…, seed   →   gradients…, [sums]
 func (n *network) gradients(b *device.Backend, shape batchShape) (*device.Program, error) {
+	if n.options.DP.On() {
+		return n.clipped(b, shape)
+	}
 	return b.Compile("t5.gradients "+shape.String(), n.microInputs(shape), func(in []*Node) []*Node {
 		learning, frozen, rest := n.divide(in)
 		net := n.build(learning, frozen, rest[len(rest)-1])
 		net.Checkpointing = n.options.GradientCheckpointing
-		s := shape.loss(n.lossOf(shape, frozen, rest), net, rest)
+		s := n.sums(shape, n.lossOf(shape, frozen, rest), net, frozen, rest)
 		return append(Gradient(s.Loss, learning...), stack(s))
 	})
 }
@@ -195,7 +201,7 @@ func (n *network) evaluation(b *device.Backend, shape batchShape) (*device.Progr
 	inputs := append(append(append([]device.Input{}, n.learning...), n.frozen...), shape.inputs()...)
 	return b.Compile("t5.evaluation "+shape.String(), inputs, func(in []*Node) []*Node {
 		learning, frozen, rest := n.divide(in)
-		return []*Node{stack(shape.loss(t5.Loss{}, n.build(learning, frozen, nil), rest))}
+		return []*Node{stack(n.sums(shape, t5.Loss{}, n.build(learning, frozen, nil), frozen, rest))}
 	})
 }
 

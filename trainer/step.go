@@ -70,12 +70,13 @@ func (r *run) oneStep(feed *feed) error {
 	var total [sums]float64
 	var rows []string
 	var batches []seq2seq.Batch
-	for micro := range r.Options.Accumulate {
+	for micro, more := 0, true; more; micro++ {
 		batch, err := feed.take()
 		if err != nil {
 			finalize(grads)
 			return err
 		}
+		more = batch.More || micro+1 < r.Options.Accumulate
 		rows, batches = append(rows, batch.IDs...), append(batches, batch)
 		g, s, err := r.gradients(batch, micro)
 		if err != nil {
@@ -90,7 +91,11 @@ func (r *run) oneStep(feed *feed) error {
 			return err
 		}
 	}
-	norm, err := r.update(grads, total[sumTokens], isFinite(total[sumLoss]))
+	grads, err := r.withNoise(grads)
+	if err != nil {
+		return err
+	}
+	norm, err := r.update(grads, r.divisor(total[sumTokens]), isFinite(total[sumLoss]))
 	if err != nil {
 		return err
 	}
@@ -280,8 +285,8 @@ func (r *run) evaluate(ctx context.Context) (found *evaluation, stop bool, err e
 		}
 	}
 	found = &evaluation{Step: r.step, Metrics: map[string]float64{
-		"loss":           total[sumNLL] / total[sumTokens],
-		"token_accuracy": total[sumCorrect] / total[sumTokens],
+		"loss":               total[sumNLL] / total[sumTokens],
+		r.Options.accuracy(): total[sumCorrect] / total[sumTokens],
 	}}
 	if r.Evaluator != nil {
 		more, err := r.Evaluator.Evaluate(ctx, r.weights())
@@ -349,7 +354,7 @@ func (r *run) judge(found *evaluation) (stop bool, err error) {
 }
 
 func (r *run) higherIsBetter() bool {
-	if r.Options.Metric == "token_accuracy" {
+	if r.Options.Metric == r.Options.accuracy() {
 		return true
 	}
 	return r.Evaluator != nil && r.Evaluator.HigherIsBetter(r.Options.Metric)

@@ -59,6 +59,7 @@ type Result struct {
 	Checkpoint string             // the best by train.metric, the last where nothing was evaluated
 	Metrics    map[string]float64 // of that checkpoint
 	Loss       float64            // training loss of the last interval
+	Privacy    *Spent             // what the steps cost; nil where the run is not private
 }
 
 // NonFiniteError says that the loss or a gradient was NaN or infinite. The weights before the
@@ -108,6 +109,7 @@ type run struct {
 	Job
 	net      *network
 	total    int
+	rate     float64 // with which an example is in a step, where the run is private
 	step     int
 	position seq2seq.Position // of the first batch that no step has taken
 	learn    []*tensors.Tensor
@@ -172,6 +174,9 @@ func (r *run) prepare() error {
 	r.total = r.Options.Steps
 	if r.Options.Epochs > 0 {
 		r.total = int(math.Ceil(r.Options.Epochs * float64(r.Train.PerEpoch()) / float64(r.Options.Accumulate)))
+	}
+	if err := r.checkPrivacy(); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(r.checkpoints(), 0o755); err != nil {
 		return err
@@ -364,7 +369,7 @@ func (r *run) finish(reason string) (Result, error) {
 		return Result{}, err
 	}
 	r.Sink(Stopped{Step: r.step, Reason: reason})
-	result := Result{Step: r.step, Checkpoint: r.last, Loss: r.meter.lastLoss}
+	result := Result{Step: r.step, Checkpoint: r.last, Loss: r.meter.lastLoss, Privacy: r.spent()}
 	if r.best != nil {
 		result.Checkpoint = r.checkpointPath(r.best.Step)
 		result.Metrics = r.best.Metrics

@@ -83,3 +83,15 @@ func (e *Engine) fits(sh shape, r Request, adjusts bool) error {
 	}
 	return r.Options.ValidateFor(e.weights.Config)
 }
+
+// Class is what requests have in common that one frame takes.
+type Class struct {
+	share int
+	kind  scoreKind
+}
+
+// Class gives the class of a request with these options; a frame with the options of one of the class
+// takes all of it.
+func (e *Engine) Class(o Options) Class {
+	return Class{share: o.share(), kind: o.kind(newAdjuster(o, e.weights.Config) != nil)}
+}

@@ -5,6 +5,8 @@
 //	resolved.yaml   the recipe with every default and override in it
 //	data.json       lineage of the data; says whether canaries were planted
 //	events.jsonl    what happened, one event a line
+//	cache/          tokens and compiled programs, which can be made again
+//	run.lock        held by the process that trains here, and names it
 //	checkpoints/    the trainer's
 //	model/ adapter/ the finished weights, as a Hugging Face or PEFT folder
 //	reports/        evaluation and exposure reports, gate results
@@ -42,6 +44,8 @@ const (
 	ModelDir    = "model"
 	AdapterDir  = "adapter"
 	ReportsDir  = "reports"
+	CacheDir    = "cache"
+	lockFile    = "run.lock"
 )
 
 // Record is run.json.
@@ -63,10 +67,23 @@ type Record struct {
 	Steps       int                `json:"steps"`
 	Loss        float64            `json:"loss,omitempty"` // training loss at the end
 	Metrics     map[string]float64 `json:"metrics,omitempty"`
+	Privacy     *Privacy           `json:"privacy,omitempty"`    // of a run with differential privacy
 	Checkpoint  string             `json:"checkpoint,omitempty"` // that became the model, relative to the run folder
 	Started     time.Time          `json:"started"`
 	Finished    *time.Time         `json:"finished,omitempty"`
 	Seconds     float64            `json:"seconds,omitempty"` // of all its processes
+}
+
+// Privacy is what a run has cost the privacy of a row of its training data.
+type Privacy struct {
+	Epsilon  *float64 `json:"epsilon"` // null: no noise, no bound
+	Delta    float64  `json:"delta"`
+	Order    float64  `json:"order,omitempty"` // of the Rényi divergence at which the bound is tightest
+	Noise    float64  `json:"noise"`           // standard deviation, in multiples of the clipping length
+	Clip     float64  `json:"clip"`            // largest length of an example's gradient
+	Rate     float64  `json:"rate"`            // probability with which a row is in a step
+	Steps    int      `json:"steps"`
+	Sampling string   `json:"sampling"`
 }
 
 // Tool is the program that ran.
@@ -129,23 +146,41 @@ func Open(path string) (Dir, Record, error) {
 	return Dir(path), r, nil
 }
 
-// Create makes a run folder. One that holds a run, or nothing, is given with what is in it; one
-// that holds something else is an *OccupiedError.
-func Create(path string) (Dir, *Record, error) {
+// Create makes a run folder and takes its lock. One that holds a run, or nothing of worth, is given
+// with the run's record; one that holds something else is an *OccupiedError, one in which another
+// process trains a *LockedError.
+func Create(path string) (Dir, *Record, *Lock, error) {
 	entries, err := os.ReadDir(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return Dir(path), nil, os.MkdirAll(path, 0o755)
-	case err != nil:
-		return "", nil, err
-	case len(entries) == 0:
-		return Dir(path), nil, nil
+	if errors.Is(err, fs.ErrNotExist) {
+		err = os.MkdirAll(path, 0o755)
 	}
-	dir, record, err := Open(path)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { // left by a process that was killed early
+		return e.Name() == lockFile || e.Name() == CacheDir
+	})
+	if len(entries) > 0 {
+		if _, _, err := Open(path); err != nil {
+			if _, none := errors.AsType[*NotRunError](err); none {
+				err = &OccupiedError{Dir: path}
+			}
+			return "", nil, nil, err
+		}
+	}
+	lock, err := LockDir(path)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	dir, record, err := Open(path) // under the lock: nobody changes it any more
 	if _, none := errors.AsType[*NotRunError](err); none {
-		return "", nil, &OccupiedError{Dir: path}
+		return Dir(path), nil, lock, nil
 	}
-	return dir, &record, err
+	if err != nil {
+		lock.Release()
+		return "", nil, nil, err
+	}
+	return dir, &record, lock, nil
 }
 
 // Next is the first unused folder runs/NAME-N.

@@ -23,6 +23,7 @@ type Batch struct {
 	Inputs    []int32  // [Rows, InputLen], Pad on the right
 	Labels    []int32  // [Rows, TargetLen], Ignore where there is no target
 	IDs       []string // one an example
+	More      bool     // the optimizer's step takes the next batch too
 	// Which example of its row a token belongs to, counted from 1; 0 is padding. Nil where
 	// nothing is packed.
 	InputSegments, LabelSegments []int32

@@ -7,6 +7,7 @@
 package t5
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,10 +75,24 @@ func (c Config) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Architectures []string `json:"architectures"`
 		plain
-		IsEncoderDecoder bool   `json:"is_encoder_decoder"`
-		Activation       string `json:"dense_act_fn"`
-		Gated            bool   `json:"is_gated_act"`
-	}{[]string{arch}, plain(c), true, c.Activation(), c.Gated()})
+		DropoutRate       real   `json:"dropout_rate"` // these take the place of plain's
+		LayerNormEpsilon  real   `json:"layer_norm_epsilon"`
+		InitializerFactor real   `json:"initializer_factor"`
+		IsEncoderDecoder  bool   `json:"is_encoder_decoder"`
+		Activation        string `json:"dense_act_fn"`
+		Gated             bool   `json:"is_gated_act"`
+	}{[]string{arch}, plain(c), real(c.DropoutRate), real(c.LayerNormEpsilon), real(c.InitializerFactor), true, c.Activation(), c.Gated()})
+}
+
+// real is written with a decimal point: transformers 5 refuses 1 where it wants 1.0.
+type real float64
+
+func (r real) MarshalJSON() ([]byte, error) {
+	data, err := json.Marshal(float64(r))
+	if err == nil && !bytes.ContainsAny(data, ".e") {
+		data = append(data, ".0"...)
+	}
+	return data, err
 }
 
 // Validate says all that is wrong with the configuration.

@@ -83,7 +83,16 @@ func (n *Network) project(name string, x *Node) *Node {
 	return y
 }
 
-func linear(x, w *Node) *Node { return DotGeneral(x, []int{x.Rank() - 1}, nil, w, []int{1}, nil) }
+// linear is x·Wᵀ. A W of three axes is one a row of x.
+//
+//	x [..., in]         W [out, in]          →   [..., out]
+//	x [batch, n, in]    W [batch, out, in]   →   [batch, n, out]
+func linear(x, w *Node) *Node {
+	if w.Rank() == 3 {
+		return DotGeneral(x, []int{2}, []int{0}, w, []int{2}, []int{0})
+	}
+	return DotGeneral(x, []int{x.Rank() - 1}, nil, w, []int{1}, nil)
+}
 
 // norm is T5's layer norm, without mean and without bias: w·x/√(mean(x²)+ε), in float32.
 func (n *Network) norm(name string, x *Node) *Node {

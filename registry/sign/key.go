@@ -76,8 +76,8 @@ func ParsePublicKey(text []byte) (PublicKey, error) {
 // Keys is a folder with keys: NAME.key, which only its owner may read, and NAME.pub.
 type Keys struct{ Dir string }
 
-// checkName refuses names that would lead out of the folder.
-func checkName(name string) error {
+// CheckName refuses names that would lead out of the folder.
+func CheckName(name string) error {
 	if name == "" || len(name) > 64 || strings.HasPrefix(name, ".") || strings.ContainsAny(name, `/\: `+"\n\t") {
 		return &KeyError{name, "its name must be a plain word"}
 	}
@@ -86,7 +86,7 @@ func checkName(name string) error {
 
 // Create makes a new key. A name that is taken is an error that wraps fs.ErrExist.
 func (k Keys) Create(name string) (*PrivateKey, error) {
-	if err := checkName(name); err != nil {
+	if err := CheckName(name); err != nil {
 		return nil, err
 	}
 	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -48,7 +48,7 @@ func Main(args []string) int {
 // computes says whether the command line is one that runs a model, by its first word.
 func computes(args []string) bool {
 	first := slices.IndexFunc(args, func(arg string) bool { return !strings.HasPrefix(arg, "-") })
-	return first >= 0 && slices.Contains([]string{"train", "finetune", "generate", "eval", "exposure", "bench"}, args[first])
+	return first >= 0 && slices.Contains([]string{"train", "finetune", "generate", "serve", "eval", "exposure", "bench"}, args[first])
 }
 
 // NewApp makes an App that speaks on the given streams.

@@ -18,15 +18,19 @@ import (
 	"github.com/t5ctl/t5ctl/registry/card"
 )
 
-// renderCard makes the card of a source: its figures from the reports, the rest from the records
-// of the run and from what people wrote.
-func renderCard(source registry.Source, name string, text cardText) ([]byte, error) {
+// renderCard makes the card of a source and the pictures that it shows: its figures from the
+// reports, the rest from the records of the run and from what people wrote.
+func renderCard(source registry.Source, name string, text cardText) ([]byte, []registry.File, error) {
+	files, pictures, err := cardPictures(source)
+	if err != nil {
+		return nil, nil, err
+	}
 	facts := card.Facts{
 		Name: name, Title: text.Title, Summary: text.Summary, Languages: text.Language,
 		License: cmp.Or(text.License, source.License), LicenseName: text.LicenseName, LicenseLink: text.LicenseLink,
 		Library: "transformers", Task: cmp.Or(text.Task, "text2text-generation"), Tags: text.Tags,
 		Kind: source.Kind, Base: baseName(source.Base), Subject: source.Tree,
-		Intended: text.Intended, OutOfScope: text.OutOfScope, Limitations: text.Limitations, Notes: text.Notes,
+		Pictures: pictures, Intended: text.Intended, OutOfScope: text.OutOfScope, Limitations: text.Limitations, Notes: text.Notes,
 		Verify: []string{
 			"t5ctl verify " + name + "@vN        # hashes every file again",
 			"oras pull --oci-layout REGISTRY/" + name + ":vN   # the same files, by another tool",
@@ -42,13 +46,14 @@ func renderCard(source registry.Source, name string, text cardText) ([]byte, err
 	}
 	for _, record := range source.Records {
 		if err := readFacts(&facts, record); err != nil {
-			return nil, fmt.Errorf("%s: %w", record.Name, err)
+			return nil, nil, fmt.Errorf("%s: %w", record.Name, err)
 		}
 	}
 	if source.Canaries != "" {
 		facts.Canaries = canaryFacts(source, text.Canaries)
 	}
-	return card.Markdown(facts)
+	written, err := card.Markdown(facts)
+	return written, files, err
 }
 
 // baseName leaves the folders of this machine out.
@@ -87,6 +92,11 @@ func recipeFacts(facts *card.Facts, data []byte) error {
 	}
 	if err := yaml.Unmarshal(data, &recipe); err != nil {
 		return err
+	}
+	if dp, ok := recipe.Train["dp"].(map[string]any); ok && fmt.Sprint(dp["clip"]) == "0" {
+		delete(recipe.Train, "dp")
+	} else if ok {
+		delete(recipe.Train, "seed") // who knows it knows the noise
 	}
 	facts.Training = append(facts.Training, flatten("", recipe.Train)...)
 	return nil
@@ -139,6 +149,13 @@ func runFacts(facts *card.Facts, data []byte) error {
 	if run.Seconds > 0 {
 		facts.Training = append(facts.Training, card.Fact{Name: "wall time", Value: term.Duration(time.Duration(run.Seconds * float64(time.Second)))})
 	}
+	seed := strconv.FormatUint(run.Seed, 10)
+	if run.Privacy != nil { // who knows the seed knows the noise
+		facts.Training = append(facts.Training,
+			card.Fact{Name: "differential privacy", Value: privacyText(run.Privacy)},
+			card.Fact{Name: "unit of privacy", Value: "one row of the training data, added or removed; Poisson sampling, Rényi accountant"})
+		seed = ""
+	}
 	backend := run.Backend.Kind
 	if run.Backend.Plugin != "" {
 		backend += " (plugin " + run.Backend.Plugin + ")"
@@ -149,7 +166,7 @@ func runFacts(facts *card.Facts, data []byte) error {
 	facts.Provenance = append(facts.Provenance,
 		card.Fact{Name: "Run", Value: run.Name},
 		card.Fact{Name: "Recipe and data", Value: run.Fingerprint},
-		card.Fact{Name: "Seed", Value: strconv.FormatUint(run.Seed, 10)},
+		card.Fact{Name: "Seed", Value: seed},
 		card.Fact{Name: "Backend", Value: strings.TrimPrefix(backend, ", ")},
 		card.Fact{Name: "Tokenizer", Value: strings.TrimSpace(run.Tokenizer.Mode + " " + run.Tokenizer.SHA256)},
 		card.Fact{Name: "Tool", Value: strings.TrimSpace("t5ctl " + run.Tool.Version + " " + run.Tool.Go)},

@@ -33,7 +33,6 @@ func dataRules() []rule {
 		as[*drift.SizeError](exitUsage, nil),
 		as(exitGate, saying[*piiError]("t5ctl data redact replaces them")),
 		as[*datasets.FormatError](exitUsage, nil),
-		as(exitNotFound, func(e *datasets.HubError) string { return "hf download " + e.Name + " --repo-type dataset fetches it" }),
 		as[*datasets.FieldError](exitUsage, nil),
 		as(exitCorrupt, saying[*datasets.LineageError]("take it away if nobody knows how the data was made")),
 		as(exitUsage, saying[*datasets.TooLongError]("lower data.max_input or data.max_target, or give larger data.buckets")),

@@ -251,6 +251,9 @@ func loadBaseline(path, encoder string, day time.Time) (string, drift.Sample, er
 // embed reads a sample of inputs and encodes them.
 func (o *dataDriftOptions) embed(ctx context.Context, app *App, m *model.Model, paths []string, limit int, print *datasets.Fingerprinter) (drift.Sample, error) {
 	s := drift.Sample{Scalars: map[string][]float64{}}
+	if err := app.fetchData(ctx, paths); err != nil {
+		return s, err
+	}
 	files, err := datasets.Paths(paths).Files()
 	if err != nil {
 		return s, err

@@ -312,6 +312,9 @@ func runDataRedact(ctx context.Context, app *App, opts dataRedactOptions) error 
 
 // walk looks through all files and gives each row, redacted, to write, if there is one.
 func (o *piiOptions) walk(ctx context.Context, app *App, r pii.Redactor, write func(row []byte, hit bool) error) (*piiReport, error) {
+	if err := app.fetchData(ctx, o.files); err != nil {
+		return nil, err
+	}
 	files, err := datasets.Paths(o.files).Files()
 	if err != nil {
 		return nil, err

@@ -159,6 +159,11 @@ func runEvalRun(ctx context.Context, app *App, opts evalRunOptions) error {
 	if err != nil {
 		return err
 	}
+	for _, task := range e.suite.TaskList() {
+		if err := app.fetchData(ctx, task.Data); err != nil {
+			return err
+		}
+	}
 	files, err := taskFiles(e.suite) // before the model is opened, which takes longer
 	if err != nil {
 		return err

@@ -19,9 +19,9 @@ import (
 func newModelCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "model",
-		Short: "Look into model folders, and merge adapters into them",
+		Short: "Look into model folders, merge adapters into them, write them for other programs",
 	}
-	cmd.AddCommand(newModelInspectCommand(app), newModelMergeCommand(app))
+	cmd.AddCommand(newModelInspectCommand(app), newModelMergeCommand(app), newModelExportCommand(app))
 	return cmd
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/t5ctl/t5ctl/registry"
 	"github.com/t5ctl/t5ctl/registry/local"
 	"github.com/t5ctl/t5ctl/registry/oci"
+	"github.com/t5ctl/t5ctl/registry/seal"
 	"github.com/t5ctl/t5ctl/registry/sign"
 )
 
@@ -118,6 +119,8 @@ func registryRules() []rule {
 		as[*registry.NotKeptError](exitUsage, nil),
 		as(exitCorrupt, saying[*registry.PolicyError]("the policy says whose signatures count; t5ctl registry key list MODEL shows the keys")),
 		as[*sign.KeyError](exitUsage, nil),
+		as[*seal.KeyError](exitUsage, nil),
+		explainSealed,
 		as[*registry.ForkError](exitConflict, nil),
 		as(exitNetwork, saying[*webhookError]("the channel has moved; do not repeat the command")),
 		as[*oci.PlaceError](exitUsage, nil),
@@ -133,6 +136,15 @@ func registryRules() []rule {
 		as[*oci.UnreachableError](exitNetwork, nil),
 		as(exitGate, saying[*lintError]("the findings are above")),
 	}
+}
+
+// explainSealed is the rule for a bundle that is encrypted.
+func explainSealed(err error) (exitCode, string, bool) {
+	e, ok := errors.AsType[*seal.OpenError](err)
+	if !ok || !e.Key {
+		return exitCorrupt, "", ok
+	}
+	return exitUsage, "--identity names the key that it was encrypted to", true
 }
 
 // nearestRefs is the hint for something that the registry does not hold.

@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"strings"
 
+	"filippo.io/age"
 	"github.com/spf13/cobra"
 
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
 	"github.com/t5ctl/t5ctl/registry"
+	"github.com/t5ctl/t5ctl/registry/seal"
 )
 
 func newRegistryBundleCommand(app *App) *cobra.Command {
@@ -31,6 +33,7 @@ type bundleOptions struct {
 	refs       []string
 	output     string
 	publicKeys []string
+	encrypt    []string
 }
 
 func newBundleCreateCommand(app *App) *cobra.Command {
@@ -40,8 +43,9 @@ func newBundleCreateCommand(app *App) *cobra.Command {
 		Short: "Put versions with evidence, signatures, bases and logs into one tar file",
 		Long: "The file is an OCI image layout. MODEL takes all its versions. REF takes the files of one\n" +
 			"version alone: where it is loaded, an audit tells that those of the others are missing.",
-		Example: "  t5ctl registry bundle create summarizer --output summarizer.tar --public-key ci.pub",
-		Args:    cobra.MinimumNArgs(1),
+		Example: "  t5ctl registry bundle create summarizer --output summarizer.tar --public-key ci.pub\n" +
+			"  t5ctl registry bundle create summarizer --output summarizer.tar.age --encrypt recipients.txt",
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.refs = args
 			return runBundleCreate(cmd.Context(), app, opts)
@@ -49,6 +53,7 @@ func newBundleCreateCommand(app *App) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&opts.output, "output", "", "`file` to write")
 	cmd.Flags().StringArrayVar(&opts.publicKeys, "public-key", nil, "`file` of a public key to carry along (repeatable)")
+	cmd.Flags().StringArrayVar(&opts.encrypt, "encrypt", nil, "age `recipient` (age1…), or a file of them, who alone can read it (repeatable)")
 	return cmd
 }
 
@@ -87,6 +92,10 @@ func runBundleCreate(ctx context.Context, app *App, opts bundleOptions) error {
 		}
 		public = append(public, registry.File{Name: filepath.Base(path), Data: data})
 	}
+	recipients, err := seal.Recipients(opts.encrypt)
+	if err != nil {
+		return err
+	}
 	r, err := app.registry()
 	if err != nil {
 		return err
@@ -99,7 +108,7 @@ func runBundleCreate(ctx context.Context, app *App, opts bundleOptions) error {
 	err = atomicfile.Write(opts.output, func(w io.Writer) error {
 		buffered := bufio.NewWriterSize(w, 1<<20)
 		var err error
-		packed, err = r.Pack(ctx, buffered, refs, public)
+		packed, err = packTo(ctx, r, buffered, refs, public, recipients)
 		return errors.Join(err, buffered.Flush())
 	})
 	if err != nil {
@@ -110,20 +119,45 @@ func runBundleCreate(ctx context.Context, app *App, opts bundleOptions) error {
 	})
 }
 
+// packTo writes the bundle, encrypted where there are recipients.
+func packTo(ctx context.Context, r *registry.Registry, w io.Writer, refs []registry.Ref, public []registry.File, recipients []age.Recipient) (registry.Carried, error) {
+	if len(recipients) == 0 {
+		return r.Pack(ctx, w, refs, public)
+	}
+	sealed, err := age.Encrypt(w, recipients...)
+	if err != nil {
+		return registry.Carried{}, err
+	}
+	packed, err := r.Pack(ctx, sealed, refs, public)
+	return packed, errors.Join(err, sealed.Close())
+}
+
 func newBundleLoadCommand(app *App) *cobra.Command {
-	return &cobra.Command{
+	var identities []string
+	cmd := &cobra.Command{
 		Use:   "load FILE",
 		Short: "Take over what a bundle holds",
 		Long: "Names, numbers, signatures and history stay as they are. The log of a model must go on where\n" +
 			"the one that is here ends; with --policy the versions must be signed as it asks.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runBundleLoad(cmd.Context(), app, args[0])
+			return runBundleLoad(cmd.Context(), app, args[0], identities)
 		},
 	}
+	cmd.Flags().StringArrayVar(&identities, "identity", nil, "`key` that opens an encrypted bundle: a name of registry key create --age, or a file (repeatable)")
+	return cmd
 }
 
-func runBundleLoad(ctx context.Context, app *App, path string) (err error) {
+func runBundleLoad(ctx context.Context, app *App, path string, identities []string) (err error) {
+	for i, name := range identities {
+		if !strings.ContainsAny(name, `/\.`) {
+			identities[i] = agePath(name)
+		}
+	}
+	secrets, err := seal.Identities(identities)
+	if err != nil {
+		return err
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return err
@@ -133,7 +167,14 @@ func runBundleLoad(ctx context.Context, app *App, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	loaded, err := r.Unpack(ctx, bufio.NewReaderSize(file, 1<<20))
+	content, err := seal.Open(bufio.NewReaderSize(file, 1<<20), secrets)
+	if err != nil {
+		return fmt.Errorf("loading %s: %w", path, err)
+	}
+	loaded, err := r.Unpack(ctx, content)
+	if content.Err != nil {
+		err = content.Err
+	}
 	if err != nil {
 		return fmt.Errorf("loading %s: %w", path, err)
 	}

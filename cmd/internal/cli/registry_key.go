@@ -11,6 +11,7 @@ import (
 	"github.com/t5ctl/t5ctl/cmd/internal/settings"
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
 	"github.com/t5ctl/t5ctl/registry"
+	"github.com/t5ctl/t5ctl/registry/seal"
 	"github.com/t5ctl/t5ctl/registry/sign"
 )
 
@@ -29,13 +30,21 @@ func newRegistryKeyCommand(app *App) *cobra.Command {
 	return cmd
 }
 
+// agePath is where the key lies that opens bundles encrypted to it.
+func agePath(name string) string { return filepath.Join(keys().Dir, name+".age") }
+
 func newKeyCreateCommand(app *App) *cobra.Command {
-	return &cobra.Command{
+	var opens bool
+	cmd := &cobra.Command{
 		Use:     "create NAME",
 		Short:   "Make a key",
+		Long:    "With --age, a key that does not sign but opens bundles that were encrypted to it.",
 		Example: "  t5ctl registry key create ci\n  t5ctl push runs/summarizer-3 summarizer --key ci",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if opens {
+				return runAgeKeyCreate(app, args[0])
+			}
 			key, err := keys().Create(args[0])
 			if err != nil {
 				return err
@@ -46,6 +55,22 @@ func newKeyCreateCommand(app *App) *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&opens, "age", false, "make a key for registry bundle create --encrypt")
+	return cmd
+}
+
+func runAgeKeyCreate(app *App, name string) error {
+	if err := sign.CheckName(name); err != nil {
+		return err
+	}
+	path := agePath(name)
+	recipient, err := seal.Create(path)
+	if err != nil {
+		return err
+	}
+	return app.show(map[string]string{"name": name, "recipient": recipient, "path": path}, func(t *term.Terminal) {
+		t.Printf("%s\n%s\n", recipient, path)
+	})
 }
 
 func newKeyListCommand(app *App) *cobra.Command {

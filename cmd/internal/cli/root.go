@@ -23,7 +23,7 @@ const (
 
 func groups() []*cobra.Group {
 	return []*cobra.Group{
-		{ID: string(groupTrain), Title: "Train and generate"},
+		{ID: string(groupTrain), Title: "Train, generate and serve"},
 		{ID: string(groupEvaluate), Title: "Evaluate and test"},
 		{ID: string(groupData), Title: "Data and tokenizers"},
 		{ID: string(groupRegistry), Title: "Models and registry"},
@@ -43,6 +43,7 @@ func commands() []entry {
 		{groupTrain, newTrainCommand},
 		{groupTrain, newFinetuneCommand},
 		{groupTrain, newGenerateCommand},
+		{groupTrain, newServeCommand},
 		{groupRegistry, newModelCommand},
 		{groupTrain, newRecipeCommand},
 		{groupEvaluate, newEvalCommand},

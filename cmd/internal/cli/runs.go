@@ -215,6 +215,7 @@ func (d *runDetails) print(t *term.Terminal) {
 	for _, name := range slices.Sorted(maps.Keys(d.Metrics)) {
 		add("validation "+name, decimal(d.Metrics[name]))
 	}
+	add("privacy of a row", privacyText(d.Privacy))
 	add("checkpoint", d.Checkpoint)
 	add("seed", strconv.FormatUint(d.Seed, 10))
 	add("backend", strings.TrimSpace(d.Backend.Kind+" "+d.Backend.Plugin))

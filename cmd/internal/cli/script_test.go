@@ -10,6 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/t5ctl/t5ctl/cmd/internal/cli"
+	"github.com/t5ctl/t5ctl/internal/runfolder"
 )
 
 func TestMain(m *testing.M) {
@@ -31,7 +32,9 @@ func TestScript(t *testing.T) {
 			"damage":  damage,
 			"replace": replace,
 			"serve":   serve,
+			"hub":     hubServer,
 			"receive": receive,
+			"hold":    hold,
 		},
 	})
 }
@@ -54,6 +57,16 @@ func isolate(env *testscript.Env) error {
 	env.Setenv("LC_ALL", "C.UTF-8")
 	env.Setenv("TZ", "UTC")
 	return nil
+}
+
+// hold keeps a run folder locked until the script ends, as a process that trains in it does: hold DIR.
+func hold(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: hold DIR")
+	}
+	lock, err := runfolder.LockDir(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Defer(lock.Release)
 }
 
 // exits runs a command and compares its exit code: exits 4 t5ctl verify nothing@v1.

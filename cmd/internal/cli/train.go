@@ -117,9 +117,11 @@ func trainRules() []rule {
 		}),
 		as(exitConflict, saying[*trainer.OtherRunError]("choose another --output, or give the recipe and data of that run")),
 		as(exitConflict, saying[*runfolder.OccupiedError]("choose another --output")),
+		as(exitConflict, saying[*runfolder.LockedError]("wait for it to end, or choose another --output")),
 		as(exitConflict, saying[*existingRunError]("--resume goes on with it; another --output starts a new one")),
 		sweepStopped,
 		as(exitConflict, saying[*sweepConflictError]("--resume goes on with a sweep of the same file and recipe; another --output starts a new one")),
+		as[*trainer.DeltaError](exitUsage, nil),
 		as(exitUsage, func(e *lora.NoTargetError) string { return "" }),
 		as[*trainer.UnknownMetricError](exitUsage, nil),
 		as(exitUsage, saying[*trainer.VocabularyError]("teacher and student must share one tokenizer")),
@@ -202,6 +204,9 @@ func (a *App) openBackend() (*device.Backend, error) {
 
 // load reads what the recipe names, cheap things first, so that a mistake is told at once.
 func (t *training) load(ctx context.Context) (err error) {
+	if err := t.app.fetchData(ctx, t.recipe.Data.Train, t.recipe.Data.Validation, t.recipe.Data.Test); err != nil {
+		return err
+	}
 	if err := t.recipe.CheckFiles(); err != nil {
 		return err
 	}
@@ -305,7 +310,7 @@ func (t *training) job(ctx context.Context, backend *device.Backend) (trainer.Jo
 			return trainer.Job{}, err
 		}
 	}
-	if metric := t.recipe.Train.Metric; metric != "loss" && metric != "token_accuracy" {
+	if metric := t.recipe.Train.Metric; metric != "loss" && metric != "token_accuracy" && metric != "preference_accuracy" {
 		job.Evaluator = &evaluator{training: t, backend: backend}
 	}
 	t.lineage = datasets.NewManifest(t.splits...)

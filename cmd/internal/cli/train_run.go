@@ -42,6 +42,7 @@ type training struct {
 	taught    string         // digest of the teacher's files
 	tokenizer *vocab.Tokenizer
 	dir       runfolder.Dir
+	lock      *runfolder.Lock // of dir; nil for a folder that nobody else knows
 	record    record
 	splits    []*datasets.Data
 	lineage   datasets.Manifest
@@ -73,6 +74,9 @@ func (t *training) close() {
 	if t.events != nil {
 		_ = t.events.Close() // every line was written at once
 	}
+	if t.lock != nil {
+		t.lock.Release()
+	}
 }
 
 // openTeacher opens the model that train.distill names.
@@ -98,29 +102,40 @@ func (t *training) openTeacher(ctx context.Context) error {
 // openFolder makes the run folder, or opens the one that is to go on.
 func (t *training) openFolder() error {
 	path := t.opts.output
-	if path == "" {
-		if t.opts.resume {
-			return usageError{errors.New("--resume needs --output, the folder of the run to go on with")}
-		}
-		path = runfolder.Next("runs", t.recipe.Name)
+	if path == "" && t.opts.resume {
+		return usageError{errors.New("--resume needs --output, the folder of the run to go on with")}
 	}
-	dir, old, err := runfolder.Create(path)
+	dir, old, lock, err := t.createFolder(path)
 	if err != nil {
 		return err
 	}
 	if old != nil && !t.opts.resume {
+		lock.Release()
 		return &existingRunError{dir: path, outcome: old.Outcome}
 	}
-	t.dir = dir
+	t.dir, t.lock = dir, lock
 	if old != nil {
 		t.record.Record = *old
 	}
 	return nil
 }
 
+// createFolder makes the folder at path, or the first free one where there is none.
+func (t *training) createFolder(path string) (runfolder.Dir, *runfolder.Record, *runfolder.Lock, error) {
+	if path != "" {
+		return runfolder.Create(path)
+	}
+	for {
+		dir, old, lock, err := runfolder.Create(runfolder.Next(runsRoot, t.recipe.Name))
+		if _, taken := errors.AsType[*runfolder.LockedError](err); !taken { // by a run that began at the same moment
+			return dir, old, lock, err
+		}
+	}
+}
+
 // stream turns one split into batches.
 func (t *training) stream(ctx context.Context, split datasets.Split) (*datasets.Stream, error) {
-	data, err := t.recipe.Data.Open(ctx, split, datasets.OpenOptions{Tokenizer: t.tokenizer, CacheDir: t.dir.Path("cache")})
+	data, err := t.recipe.Data.Open(ctx, split, datasets.OpenOptions{Tokenizer: t.tokenizer, CacheDir: t.dir.Path(runfolder.CacheDir)})
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +152,9 @@ func (t *training) stream(ctx context.Context, split datasets.Split) (*datasets.
 	b := datasets.BatchOptions{Rows: o.Batch, Seed: o.Seed, Shuffle: split == datasets.Train}
 	if o.TokensPerBatch > 0 {
 		b.Rows, b.Tokens = 0, o.TokensPerBatch
+	}
+	if o.DP.On() && split == datasets.Train {
+		b.Rows, b.Lot = o.DP.Rows, o.Batch
 	}
 	stream, err := data.Batches(b)
 	if err != nil {
@@ -321,10 +339,33 @@ func (t *training) finish(outcome trainer.Result) (path string, adapter bool, er
 	}
 	r := &t.record
 	r.Outcome, r.Problem, r.Steps, r.Loss, r.Metrics = runfolder.Done, "", outcome.Step, outcome.Loss, maps.Clone(outcome.Metrics)
+	r.Privacy = privacyRecord(outcome.Privacy)
 	r.Checkpoint = "checkpoints/" + fmt.Sprintf("%08d", stepOf(outcome))
 	r.Seconds += time.Since(t.started).Seconds()
 	r.end()
 	return path, adapter, t.dir.Write(r.Record)
+}
+
+// privacyRecord is what the record keeps of a private run.
+func privacyRecord(s *trainer.Spent) *runfolder.Privacy {
+	if s == nil {
+		return nil
+	}
+	return &runfolder.Privacy{
+		Epsilon: s.Epsilon, Delta: s.Delta, Order: s.Order, Noise: s.Noise, Clip: s.Clip, Rate: s.Rate, Steps: s.Steps, Sampling: "poisson",
+	}
+}
+
+// privacyText tells it in a line.
+func privacyText(p *runfolder.Privacy) string {
+	if p == nil {
+		return ""
+	}
+	how := fmt.Sprintf("noise %g, clip %g, rate %.3g", p.Noise, p.Clip, p.Rate)
+	if p.Epsilon == nil {
+		return "none: no noise (" + how + ")"
+	}
+	return fmt.Sprintf("epsilon %.3f, delta %g (%s)", *p.Epsilon, p.Delta, how)
 }
 
 // stepOf is the step of the checkpoint that became the model.
@@ -383,7 +424,11 @@ func (e *evaluator) pairs(limit int) iter.Seq2[eval.Pair, error] {
 			yield(eval.Pair{}, err)
 			return
 		}
-		rows := datasets.ReadFiles(files, datasets.ReadOptions{Columns: source.Columns, OnBadRow: source.OnBadRow})
+		read := datasets.ReadOptions{Columns: source.Columns, OnBadRow: source.OnBadRow}
+		if e.training.recipe.Train.DPO.On() {
+			read.Need = datasets.Preferences // the target is the chosen text
+		}
+		rows := datasets.ReadFiles(files, read)
 		for example, err := range datasets.Sample(rows, limit, sampleSeed) {
 			pair := eval.Pair{ID: example.ID, Task: "", Input: source.Prefix + example.Input, Target: example.Target, References: example.References}
 			if !yield(pair, err) || err != nil {

@@ -86,12 +86,20 @@ type sweeping struct {
 	text   []byte
 	total  int // steps of a whole run
 	report sweepReport
+	lock   *runfolder.Lock // of the sweep's folder; nil before it is open
+}
+
+func (s *sweeping) close() {
+	if s.lock != nil {
+		s.lock.Release()
+	}
 }
 
 // runSweep runs every trial of a sweep, or as far as its rivals let it.
 func runSweep(ctx context.Context, app *App, opts trainOptions) error {
-	s, err := openSweep(app, opts)
-	if err != nil {
+	s := &sweeping{app: app, opts: opts}
+	defer s.close()
+	if err := s.open(); err != nil {
 		return err
 	}
 	alive := make([]int, len(s.report.Trials))
@@ -136,25 +144,24 @@ func (s *sweeping) forget() error {
 	return os.RemoveAll(s.report.Sweep)
 }
 
-// openSweep reads the file of a sweep, checks every recipe that it makes, and opens its folder.
-func openSweep(app *App, opts trainOptions) (*sweeping, error) {
-	s := &sweeping{app: app, opts: opts}
-	var err error
+// open reads the file of a sweep, checks every recipe that it makes, and opens its folder.
+func (s *sweeping) open() (err error) {
+	app, opts := s.app, s.opts
 	if s.text, err = os.ReadFile(opts.sweep); err != nil {
-		return nil, err
+		return err
 	}
 	if s.spec, err = sweep.Parse(opts.sweep, s.text); err != nil {
-		return nil, hintedUsageError{usageError{err}, "t5ctl finetune --help shows the form of a sweep's file"}
+		return hintedUsageError{usageError{err}, "t5ctl finetune --help shows the form of a sweep's file"}
 	}
 	base, err := app.loadRecipe(opts.recipe, opts.overrides())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.check(base); err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.openFolder(base); err != nil {
-		return nil, err
+		return err
 	}
 	for _, trial := range s.spec.All() {
 		t := sweepTrial{Number: trial.Number, Settings: trial.Settings, Outcome: sweepWaiting}
@@ -171,11 +178,11 @@ func openSweep(app *App, opts trainOptions) (*sweeping, error) {
 	for _, t := range s.report.Trials {
 		for _, run := range t.Runs {
 			if _, err := app.loadRecipe(opts.recipe, s.sets(t, run)); err != nil {
-				return nil, fmt.Errorf("trial %d: %w", t.Number, err)
+				return fmt.Errorf("trial %d: %w", t.Number, err)
 			}
 		}
 	}
-	return s, s.write()
+	return s.write()
 }
 
 // check says whether the recipe gives what the sweep needs.
@@ -190,7 +197,7 @@ func (s *sweeping) check(base recipes.Loaded) error {
 	} else if len(base.Data.Validation) == 0 {
 		return usageErrorf("sweep %s ranks by %s of the validation data, but recipe %s has none; metric: %s needs none", s.opts.sweep, metric, base.Name, sweep.TrainingLoss)
 	}
-	if measured := []string{sweep.TrainingLoss, "loss", "token_accuracy", o.Metric}; !slices.Contains(measured, metric) {
+	if measured := []string{sweep.TrainingLoss, "loss", "token_accuracy", "preference_accuracy", o.Metric}; !slices.Contains(measured, metric) {
 		return usageErrorf("sweep %s ranks by %s, but the runs measure %s; give train.metric", s.opts.sweep, metric, strings.Join(measured, ", "))
 	}
 	if h.Factor > 0 && o.Steps == 0 {
@@ -236,6 +243,9 @@ func (s *sweeping) openFolder(base recipes.Loaded) error {
 		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if s.lock, err = runfolder.LockDir(dir); err != nil {
 		return err
 	}
 	return atomicfile.WriteBytes(filepath.Join(dir, sweepFile), s.text)

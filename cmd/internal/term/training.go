@@ -72,6 +72,9 @@ func steppedParts(e trainer.Stepped) []string {
 	if e.Remaining > 0 {
 		parts = append(parts, "eta "+Duration(e.Remaining))
 	}
+	if e.Privacy != nil && e.Privacy.Epsilon != nil {
+		parts = append(parts, fmt.Sprintf("ε %.2f", *e.Privacy.Epsilon))
+	}
 	if e.Memory > 0 {
 		parts = append(parts, Size(e.Memory))
 	}
@@ -109,10 +112,14 @@ func TrainingEvent(e trainer.Event) map[string]any {
 	case trainer.Compiled:
 		return map[string]any{"event": "compiled", "program": e.Program, "seconds": e.Took.Seconds()}
 	case trainer.Stepped:
-		return map[string]any{"event": "step", "step": e.Step, "total": e.Total, "epoch": e.Epoch, "loss": finite(e.Loss),
+		line := map[string]any{"event": "step", "step": e.Step, "total": e.Total, "epoch": e.Epoch, "loss": finite(e.Loss),
 			"learning_rate": e.LearningRate, "gradient_norm": finite(e.GradientNorm), "tokens": e.Tokens,
 			"padded_share": e.PaddedShare, "tokens_per_second": e.TokensPerSecond,
 			"remaining_seconds": e.Remaining.Seconds(), "memory_bytes": e.Memory}
+		if e.Privacy != nil {
+			line["epsilon"], line["delta"] = e.Privacy.Epsilon, e.Privacy.Delta
+		}
+		return line
 	case trainer.Evaluated:
 		metrics := make(map[string]any, len(e.Metrics))
 		for name, v := range e.Metrics {

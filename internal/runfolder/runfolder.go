@@ -56,7 +56,8 @@ type Record struct {
 	Outcome     string             `json:"outcome"`
 	Problem     string             `json:"problem,omitempty"` // why it failed
 	Base        string             `json:"base,omitempty"`
-	Fingerprint string             `json:"fingerprint"` // of recipe and data: what a resumed run must share
+	Fingerprint string             `json:"fingerprint"` // of Identity as the run began
+	Identity    map[string]string  `json:"identity"`    // settings and digests that a resumed run must share
 	Seed        uint64             `json:"seed"`
 	Tool        Tool               `json:"tool"`
 	Backend     Backend            `json:"backend"`

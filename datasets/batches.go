@@ -294,8 +294,8 @@ func (p *bucketPlan) arrange(epoch int) {
 	p.batches = newOrder(uint64(p.total), newRandom(forBatches, p.options.Seed, p.stream, uint64(epoch)))
 }
 
-func (p *bucketPlan) batch(epoch int, n int64) (seq2seq.Batch, error) {
-	p.arrange(epoch)
+// bucket finds a batch of the arranged pass: its bucket, and the first of its rows there.
+func (p *bucketPlan) bucket(n int64) (b *bucketRows, first int64) {
 	if p.options.Shuffle {
 		n = int64(p.batches.at(uint64(n)))
 	}
@@ -304,13 +304,18 @@ func (p *bucketPlan) batch(epoch int, n int64) (seq2seq.Batch, error) {
 		n -= p.buckets[k].batches
 		k++
 	}
-	b := &p.buckets[k]
+	return &p.buckets[k], n * int64(p.buckets[k].batchRows)
+}
+
+func (p *bucketPlan) batch(epoch int, n int64) (seq2seq.Batch, error) {
+	p.arrange(epoch)
+	b, first := p.bucket(n)
 	empty := seq2seq.New
 	if p.packed != nil {
 		empty = seq2seq.NewPacked
 	}
 	batch := empty(p.each*b.batchRows, b.Input, b.Target)
-	for i := n * int64(b.batchRows); i < min((n+1)*int64(b.batchRows), b.n); i++ {
+	for i := first; i < min(first+int64(b.batchRows), b.n); i++ {
 		at := i
 		if p.options.Shuffle {
 			at = int64(b.order.at(uint64(i)))

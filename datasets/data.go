@@ -16,6 +16,7 @@ type Data struct {
 
 	source Source
 	tok    *vocab.Tokenizer
+	tasks  []*Data // of a mixture of tasks, whose own fields below are nil
 	pairs  *Corpus // nil if no objective reads pairs
 	texts  *Corpus // nil if no objective reads plain text
 }
@@ -30,6 +31,9 @@ type OpenOptions struct {
 // Open reads a split once, with what its objectives need. A split without files gives nil.
 func (s Source) Open(ctx context.Context, split Split, o OpenOptions) (_ *Data, err error) {
 	s = s.WithDefaults()
+	if len(s.Tasks) > 0 && split != Test {
+		return s.openTasks(ctx, split, o)
+	}
 	files, err := s.Paths(split).Files()
 	if err != nil || len(files) == 0 {
 		return nil, err
@@ -106,12 +110,22 @@ func (d *Data) Skipped() []*RowError {
 	if d.pairs != nil {
 		return d.pairs.Skipped()
 	}
+	var skipped []*RowError
+	for _, task := range d.tasks {
+		skipped = append(skipped, task.Skipped()...)
+	}
+	if d.texts == nil {
+		return skipped
+	}
 	return d.texts.Skipped()
 }
 
 // Close lets the tokens go; streams made of them must not be used any more.
 func (d *Data) Close() error {
 	var errs []error
+	for _, task := range d.tasks {
+		errs = append(errs, task.Close())
+	}
 	for _, corpus := range []*Corpus{d.pairs, d.texts} {
 		if corpus != nil {
 			errs = append(errs, corpus.Close())
@@ -130,6 +144,9 @@ func (d *Data) Batches(o BatchOptions) (*Stream, error) {
 		o.MaxBuckets = d.source.MaxBuckets
 	}
 	o.Packing = o.Packing || d.source.Packing
+	if len(d.tasks) > 0 {
+		return d.taskBatches(o)
+	}
 	var parts []batchPlan
 	var rates []float64
 	for i, objective := range d.source.objectives() {

@@ -136,6 +136,9 @@ func (r Recipe) validatePrivacy() (errs []error) {
 	if r.Data.Packing {
 		errs = append(errs, errors.New("data.packing: cannot stand beside train.dp; every example needs a row and a gradient of its own"))
 	}
+	if len(r.Data.Tasks) > 0 {
+		errs = append(errs, errors.New("data.tasks: cannot stand beside train.dp; the account is of one data set"))
+	}
 	for i, o := range r.Data.Objectives {
 		if o.Kind != datasets.Supervised || len(r.Data.Objectives) > 1 {
 			errs = append(errs, fmt.Errorf("data.objectives[%d]: cannot stand beside train.dp; an example must be one row of the data", i))
@@ -152,6 +155,9 @@ func (r Recipe) validatePreference() (errs []error) {
 		errs = append(errs, errors.New("data.objectives: kind preference needs train.dpo"))
 	case r.Train.DPO.On() && len(r.Data.Objectives) > 0 && (!pairs || len(r.Data.Objectives) > 1):
 		errs = append(errs, errors.New("data.objectives: cannot stand beside train.dpo, whose rows are pairs"))
+	}
+	if r.Train.DPO.On() && len(r.Data.Tasks) > 0 {
+		errs = append(errs, errors.New("data.tasks: cannot stand beside train.dpo, whose rows are pairs"))
 	}
 	if r.Train.DPO.On() && r.Data.Packing {
 		errs = append(errs, errors.New("data.packing: cannot stand beside train.dpo; the loss is of whole texts"))
@@ -336,7 +342,7 @@ func parse(path string, text []byte, dir string, overrides []Override) (Recipe, 
 		r.Model = nil
 	}
 	r.Data = r.Data.WithDefaults()
-	if r.Train.DPO.On() && len(r.Data.Objectives) == 0 {
+	if r.Train.DPO.On() && len(r.Data.Objectives)+len(r.Data.Tasks) == 0 {
 		r.Data.Objectives = []datasets.Objective{{Kind: datasets.Preference}}
 	}
 	problems = append(problems, invalid(r.Validate(), doc, overrides, problems)...)

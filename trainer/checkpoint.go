@@ -218,6 +218,7 @@ func writeTensors(path string, metadata map[string]string, list []safetensors.Te
 		if got, ok := back.Tensor(want.Name); !ok || !bytes.Equal(got.Data, want.Data) {
 			return fmt.Errorf("reading back %s: %s is not what was written", path, want.Name)
 		}
+		back.Forget()
 	}
 	return nil
 }

@@ -220,7 +220,7 @@ func (n *network) addition(b *device.Backend) (*device.Program, error) {
 			inputs = append(inputs, device.Input{Name: side + in.Name, Shape: in.Shape})
 		}
 	}
-	return b.Compile("t5.addition", inputs, func(in []*Node) []*Node {
+	return b.CompileInPlace("t5.addition", inputs, donateLast(len(inputs), len(inputs)), func(in []*Node) []*Node {
 		out := make([]*Node, len(n.learning))
 		for i := range out {
 			out[i] = Add(in[i], in[len(out)+i])
@@ -287,7 +287,9 @@ func (n *network) application(b *device.Backend, of group) (*device.Program, err
 	moments := n.moments()[of.momentsFrom:of.momentsTo]
 	inputs := append(append([]device.Input{}, n.learning[of.from:of.to]...), moments...)
 	inputs = append(append(inputs, n.gradientInputs(of.from, of.to)...), numbersInput(), device.Input{Name: "norm", Shape: shapes.Make(dtypes.Float32)})
-	return b.Compile("t5.application", inputs, func(in []*Node) []*Node {
+	donate := donateLast(len(inputs), len(inputs))
+	donate[len(inputs)-2], donate[len(inputs)-1] = false, false // the next group needs them
+	return b.CompileInPlace("t5.application", inputs, donate, func(in []*Node) []*Node {
 		learn := of.to - of.from
 		params, state, grads := in[:learn], in[learn:learn+len(moments)], in[learn+len(moments):]
 		numbers, norm := in[len(in)-2], in[len(in)-1]

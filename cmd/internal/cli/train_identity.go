@@ -23,6 +23,10 @@ func (t *training) identify() (identity, error) {
 	r.Description, r.Eval, r.Gates, r.Tracking = "", eval.Suite{}, nil, recipes.Tracking{}
 	r.Train.LogEvery, r.Train.Keep = 0, trainer.Keep{}
 	r.Data.Train, r.Data.Validation, r.Data.Test, r.Base, r.Tokenizer.Path = nil, nil, nil, "", ""
+	r.Data.Tasks = slices.Clone(r.Data.Tasks)
+	for i := range r.Data.Tasks {
+		r.Data.Tasks[i].Train, r.Data.Tasks[i].Validation = nil, nil
+	}
 	r.Train.Distill.Teacher = t.taught
 	id, err := settingsIn(r)
 	if err != nil {

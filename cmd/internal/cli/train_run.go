@@ -21,6 +21,7 @@ import (
 	"github.com/t5ctl/t5ctl/internal/plugin"
 	"github.com/t5ctl/t5ctl/internal/runfolder"
 	"github.com/t5ctl/t5ctl/internal/safetensors"
+	"github.com/t5ctl/t5ctl/internal/seq2seq"
 	"github.com/t5ctl/t5ctl/internal/t5"
 	"github.com/t5ctl/t5ctl/internal/vocab"
 	"github.com/t5ctl/t5ctl/recipes"
@@ -44,6 +45,7 @@ type training struct {
 	lock      *runfolder.Lock // of dir; nil for a folder that nobody else knows
 	record    record
 	splits    []*datasets.Data
+	examples  *datasets.Stream // that the run learns from
 	lineage   datasets.Manifest
 	closers   []io.Closer
 	resolved  []byte // the recipe with all that was laid over it
@@ -207,7 +209,7 @@ func (t *training) newRecord(job trainer.Job) runfolder.Record {
 		Tool:      runfolder.Tool{Version: version.Version, Commit: version.Commit, Go: version.Go},
 		Backend:   backendRecord(job.Backend),
 		Tokenizer: runfolder.Tokenizer{Mode: string(t.tokenizer.Mode()), SHA256: t.tokenizer.Hash()},
-		Data:      map[string]string{},
+		Data:      map[string]string{}, Chain: t.opts.chain,
 	}
 	for _, s := range t.lineage.Splits {
 		record.Data[string(s.Split)] = s.Fingerprint
@@ -299,11 +301,23 @@ func (t *training) finish(outcome trainer.Result) (path string, adapter bool, er
 	}
 	r := &t.record
 	r.Outcome, r.Problem, r.Steps, r.Loss, r.Metrics = runfolder.Done, "", outcome.Step, outcome.Loss, maps.Clone(outcome.Metrics)
+	r.Tasks = t.taskCounts(outcome.Position)
 	r.Privacy = privacyRecord(outcome.Privacy)
 	r.Checkpoint = "checkpoints/" + fmt.Sprintf("%08d", stepOf(outcome))
 	r.Seconds += time.Since(t.started).Seconds()
 	r.end()
 	return path, adapter, t.dir.Write(r.Record)
+}
+
+// taskCounts are the examples of each task that the run has learned from.
+func (t *training) taskCounts(end seq2seq.Position) (all []runfolder.Task) {
+	taken := t.examples.Taken(end)
+	if split, ok := t.lineage.Split(datasets.Train); ok {
+		for _, task := range split.Tasks {
+			all = append(all, runfolder.Task{Name: task.Name, Rows: task.Rows, Share: task.Share, Examples: taken[task.Name]})
+		}
+	}
+	return all
 }
 
 // privacyRecord is what the record keeps of a private run.
@@ -379,20 +393,34 @@ func (e *evaluator) HigherIsBetter(metric string) bool { return e.better[metric]
 func (e *evaluator) pairs(limit int) iter.Seq2[eval.Pair, error] {
 	source := e.training.recipe.Data
 	return func(yield func(eval.Pair, error) bool) {
-		files, err := source.Validation.Files()
-		if err != nil {
-			yield(eval.Pair{}, err)
-			return
-		}
-		read := datasets.ReadOptions{Columns: source.Columns, OnBadRow: source.OnBadRow}
+		read := datasets.ReadOptions{OnBadRow: source.OnBadRow}
 		if e.training.recipe.Train.DPO.On() {
 			read.Need = datasets.Preferences // the target is the chosen text
 		}
-		rows := datasets.ReadFiles(files, read)
-		for example, err := range datasets.Sample(rows, limit, sampleSeed) {
-			pair := eval.Pair{ID: example.ID, Task: "", Input: source.Prefix + example.Input, Target: example.Target, References: example.References}
+		for example, err := range datasets.Sample(validationRows(source, read), limit, sampleSeed) {
+			pair := eval.Pair{ID: example.ID, Task: "", Input: example.Input, Target: example.Target, References: example.References}
 			if !yield(pair, err) || err != nil {
 				return
+			}
+		}
+	}
+}
+
+// validationRows reads the validation files of all tasks, each input with its prefix.
+func validationRows(source datasets.Source, read datasets.ReadOptions) iter.Seq2[datasets.Example, error] {
+	return func(yield func(datasets.Example, error) bool) {
+		for _, part := range source.Parts() {
+			files, err := part.Validation.Files()
+			if err != nil {
+				yield(datasets.Example{}, err)
+				return
+			}
+			read.Columns = part.Columns
+			for example, err := range datasets.ReadFiles(files, read) {
+				example.Input = part.Prefix + example.Input
+				if !yield(example, err) || err != nil {
+					return
+				}
 			}
 		}
 	}

@@ -399,7 +399,7 @@ func (t *training) job(ctx context.Context, backend *device.Backend) (trainer.Jo
 		job.Evaluator = &evaluator{training: t, backend: backend}
 	}
 	t.lineage = datasets.NewManifest(t.splits...)
-	job.Fingerprint, err = t.fingerprint()
+	job.Fingerprint, err = t.settle()
 	return job, err
 }
 

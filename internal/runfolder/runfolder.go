@@ -57,7 +57,8 @@ type Record struct {
 	Problem     string             `json:"problem,omitempty"` // why it failed
 	Base        string             `json:"base,omitempty"`
 	Chain       []Ancestor         `json:"chain,omitempty"` // versions that it was trained on from, the oldest first
-	Fingerprint string             `json:"fingerprint"`     // of recipe and data: what a resumed run must share
+	Fingerprint string             `json:"fingerprint"`     // of Identity as the run began
+	Identity    map[string]string  `json:"identity"`        // settings and digests that a resumed run must share
 	Seed        uint64             `json:"seed"`
 	Tool        Tool               `json:"tool"`
 	Backend     Backend            `json:"backend"`

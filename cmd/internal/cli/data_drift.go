@@ -20,6 +20,7 @@ import (
 	"github.com/t5ctl/t5ctl/eval/drift"
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
 	"github.com/t5ctl/t5ctl/internal/model"
+	"github.com/t5ctl/t5ctl/registry"
 )
 
 // dataDriftOptions is what the command line of data drift says, not yet checked.
@@ -42,7 +43,7 @@ func (o *dataDriftOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.model, "model", "m", "", "`model` whose encoder looks at the inputs: a folder, a run, name@vN or name@channel")
 	flags.StringVar(&o.adapter, "adapter", "", "`adapter` on top of it: a PEFT folder or a run")
 	flags.StringArrayVar(&o.reference, "reference", nil, "`file` of inputs that the model was made for (repeatable)")
-	flags.StringVar(&o.baseline, "baseline", "", "`file` that --save-baseline wrote, or a folder of such files, from which the season of the day is taken")
+	flags.StringVar(&o.baseline, "baseline", "", "`file` that --save-baseline wrote, or a folder of such files or a version (name@vN, name@channel) that was pushed with some, of which the day's is taken")
 	flags.StringVar(&o.save, "save-baseline", "", "`file` to keep the reference in; it holds no texts")
 	flags.StringVar(&o.season, "season", "", "days for which the baseline is kept, as `MM-DD:MM-DD` (default: the whole year)")
 	flags.StringVar(&o.date, "date", "", "`YYYY-MM-DD` of the inputs, for the choice of the baseline (default: today)")
@@ -69,7 +70,8 @@ func newDataDriftCommand(app *App) *cobra.Command {
 			"baseline is for one encoder: another is refused. Exit code 3 where inputs have drifted; with\n" +
 			"--recipe, a job that trains on from what serves has been written by then.",
 		Example: "  t5ctl data drift --model name@production --reference train.jsonl --save-baseline drift.json\n" +
-			"  t5ctl data drift today.jsonl --model name@production --baseline drift.json --prometheus drift.prom",
+			"  t5ctl push runs/mine name --report drift.json\n" +
+			"  t5ctl data drift today.jsonl --model name@production --baseline name@production --prometheus drift.prom",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.files = args
 			return runDataDrift(cmd.Context(), app, opts)
@@ -144,7 +146,11 @@ func runDataDrift(ctx context.Context, app *App, opts dataDriftOptions) error {
 	var reference drift.Sample
 	var baseline string
 	if opts.baseline != "" { // before the model is opened, which takes longer
-		if baseline, reference, err = loadBaseline(opts.baseline, resolved.Tree, day); err != nil {
+		files, err := app.baselineFiles(ctx, opts.baseline)
+		if err != nil {
+			return err
+		}
+		if baseline, reference, err = chooseBaseline(opts.baseline, files, resolved.Tree, day); err != nil {
 			return err
 		}
 	}
@@ -262,41 +268,90 @@ func (o *dataDriftOptions) finish(app *App, report drift.Report) error {
 	return failed
 }
 
-// loadBaseline reads a baseline; from a folder, the one whose season holds the day, else the one of the whole
-// year.
-func loadBaseline(path, encoder string, day time.Time) (string, drift.Sample, error) {
+// namedFile is the content of a file, wherever it lies.
+type namedFile struct {
+	name string
+	data []byte
+}
+
+// baselineFiles are the baselines in a file or a folder, or those that are kept with a version in the
+// registry.
+func (a *App) baselineFiles(ctx context.Context, path string) ([]namedFile, error) {
+	info, err := os.Stat(path)
+	if err != nil && strings.Contains(path, "@") {
+		return a.keptBaselines(ctx, path)
+	}
+	if err != nil {
+		return nil, err
+	}
 	files := []string{path}
-	if info, err := os.Stat(path); err != nil {
-		return "", drift.Sample{}, err
-	} else if info.IsDir() {
+	if info.IsDir() {
 		if files, err = filepath.Glob(filepath.Join(globEscape(path), "*.json")); err != nil {
-			return "", drift.Sample{}, err
+			return nil, err
 		}
 	}
-	var chosen string
-	var sample drift.Sample
-	seasonal := false
+	var out []namedFile
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			return "", sample, err
+			return nil, err
 		}
-		b, s, err := drift.ParseBaseline(file, data)
+		out = append(out, namedFile{file, data})
+	}
+	return out, nil
+}
+
+// keptBaselines are those among the evidence of a version.
+func (a *App) keptBaselines(ctx context.Context, ref string) ([]namedFile, error) {
+	parsed, err := registry.ParseRef(ref)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.registry()
+	if err != nil {
+		return nil, err
+	}
+	files, err := r.Evidence(ctx, parsed)
+	if err != nil {
+		return nil, err
+	}
+	var out []namedFile
+	for _, f := range files {
+		if drift.IsBaseline(f.Data) {
+			out = append(out, namedFile{ref + "/" + f.Name, f.Data})
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no drift baseline is kept with %s: %w", ref, fs.ErrNotExist)
+	}
+	return out, nil
+}
+
+// chooseBaseline takes the baseline for a day: one whose season holds it before one of the whole year,
+// and of these the newest that was made by then. A single file is taken whatever its season.
+func chooseBaseline(path string, files []namedFile, encoder string, day time.Time) (string, drift.Sample, error) {
+	var name string
+	var chosen drift.Baseline
+	var sample drift.Sample
+	for _, file := range files {
+		b, s, err := drift.ParseBaseline(file.name, file.data)
 		if err != nil {
 			return "", sample, err
 		}
-		if len(files) > 1 && (b.Season != nil && !b.Season.Holds(day) || b.Season == nil && seasonal) {
+		if len(files) > 1 && b.Season != nil && !b.Season.Holds(day) {
 			continue
 		}
 		if b.Encoder != encoder {
-			return "", sample, &drift.BaselineError{Path: file, Reason: fmt.Sprintf("is for the encoder %.19s of %s, not %.19s: figures of two encoders cannot be compared", b.Encoder, b.Model, encoder)}
+			return "", sample, &drift.BaselineError{Path: file.name, Reason: fmt.Sprintf("is for the encoder %.19s of %s, not %.19s: figures of two encoders cannot be compared", b.Encoder, b.Model, encoder)}
 		}
-		chosen, sample, seasonal = file, s, b.Season != nil
+		if name == "" || b.Before(chosen, day) {
+			name, chosen, sample = file.name, b, s
+		}
 	}
-	if chosen == "" {
+	if name == "" {
 		return "", sample, &drift.BaselineError{Path: path, Reason: "holds no baseline for " + day.Format(time.DateOnly)}
 	}
-	return chosen, sample, nil
+	return name, sample, nil
 }
 
 // embed reads a sample of inputs and encodes them.

@@ -137,6 +137,7 @@ func trainRules() []rule {
 		sweepStopped,
 		as(exitConflict, saying[*sweepConflictError]("--resume goes on with a sweep of the same file and recipe; another --output starts a new one")),
 		as[*trainer.DeltaError](exitUsage, nil),
+		as[*lora.StackError](exitUsage, nil),
 		as(exitUsage, func(e *lora.NoTargetError) string { return "" }),
 		as[*trainer.UnknownMetricError](exitUsage, nil),
 		as(exitUsage, saying[*trainer.VocabularyError]("teacher and student must share one tokenizer")),
@@ -324,15 +325,27 @@ func (t *training) openBase(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("base of recipe %s: %w", t.recipe.Name, err)
 	}
-	if resolved.Adapter != "" {
-		return usageError{fmt.Errorf("base %s is an adapter; merge it with t5ctl model merge first", t.recipe.Base)}
+	if resolved.Adapter != "" && t.recipe.Train.Method != trainer.LoRA {
+		return usageError{fmt.Errorf("base %s is an adapter, on which only another adapter can be trained; merge it with t5ctl model merge first", t.recipe.Base)}
 	}
 	t.baseDir, t.baseTree = resolved.Dir, resolved.Tree
 	if t.base, err = t5.Open(resolved.Dir); err != nil {
 		return fmt.Errorf("base of recipe %s: %w", t.recipe.Name, err)
 	}
 	t.config = t.base.Config
-	return nil
+	if resolved.Adapter == "" {
+		return nil
+	}
+	t.under = resolved.Adapter
+	if err := t.recipe.Train.LoRA.Stackable("of recipe " + t.recipe.Name); err != nil {
+		return err
+	}
+	tree, err := registry.Tree(resolved.Dir)
+	if err != nil {
+		return err
+	}
+	t.baseTree = tree + " " + resolved.Tree
+	return model.PutUnder(t.base, t.under)
 }
 
 // openTokenizer opens the recipe's tokenizer, or the base's own.
@@ -401,7 +414,7 @@ func (t *training) job(ctx context.Context, backend *device.Backend) (trainer.Jo
 		job.Evaluator = &evaluator{training: t, backend: backend}
 	}
 	t.lineage = datasets.NewManifest(t.splits...)
-	job.Fingerprint, err = t.fingerprint()
+	job.Fingerprint, err = t.settle()
 	return job, err
 }
 
@@ -410,7 +423,7 @@ func (t *training) baseName() string {
 	if t.baseDir == "" {
 		return ""
 	}
-	if t.recipe.Base == t.baseDir {
+	if t.recipe.Base == t.baseDir || t.under != "" {
 		if absolute, err := filepath.Abs(t.baseDir); err == nil {
 			return absolute
 		}

@@ -3,6 +3,8 @@
 package matvec
 
 import (
+	"math"
+	"math/bits"
 	"simd/archsimd"
 	"unsafe"
 )
@@ -243,6 +245,74 @@ func LogSoftmax(x []float32) {
 		total += expOne(v - most)
 	}
 	shiftBy(x, most, total)
+}
+
+// shiftBy takes the maximum and the logarithm of the sum of the exponentials off x.
+func shiftBy(x []float32, most float32, total float64) {
+	log := float32(math.Log(total))
+	a, b := archsimd.BroadcastFloat32x16(most), archsimd.BroadcastFloat32x16(log)
+	i := 0
+	for ; i+16 <= len(x); i += 16 {
+		archsimd.LoadFloat32x16Slice(x[i:]).Sub(a).Sub(b).StoreSlice(x[i:])
+	}
+	for ; i < len(x); i++ {
+		x[i] = x[i] - most - log
+	}
+}
+
+// Scale multiplies x by a number.
+func Scale(x []float32, by float32) {
+	s := archsimd.BroadcastFloat32x16(by)
+	i := 0
+	for ; i+16 <= len(x); i += 16 {
+		archsimd.LoadFloat32x16Slice(x[i:]).Mul(s).StoreSlice(x[i:])
+	}
+	for ; i < len(x); i++ {
+		x[i] *= by
+	}
+}
+
+// Product writes a·b·scale, element by element.
+func Product(y, a, b []float32, scale float32) {
+	a, b = a[:len(y)], b[:len(y)]
+	s := archsimd.BroadcastFloat32x16(scale)
+	i := 0
+	for ; i+16 <= len(y); i += 16 {
+		archsimd.LoadFloat32x16Slice(a[i:]).Mul(s).Mul(archsimd.LoadFloat32x16Slice(b[i:])).StoreSlice(y[i:])
+	}
+	for ; i < len(y); i++ {
+		y[i] = a[i] * scale * b[i]
+	}
+}
+
+// Positive writes the larger of x and 0.
+func Positive(y, x []float32) {
+	x = x[:len(y)]
+	zero := archsimd.BroadcastFloat32x16(0)
+	i := 0
+	for ; i+16 <= len(y); i += 16 {
+		archsimd.LoadFloat32x16Slice(x[i:]).Max(zero).StoreSlice(y[i:])
+	}
+	for ; i < len(y); i++ {
+		y[i] = max(x[i], 0)
+	}
+}
+
+// Above is the first index from `from` on where x + add is larger than limit, or else the length of x.
+func Above(x []float32, from int, add, limit float32) int {
+	a, l := archsimd.BroadcastFloat32x16(add), archsimd.BroadcastFloat32x16(limit)
+	i := from
+	for ; i+16 <= len(x); i += 16 {
+		if m := archsimd.LoadFloat32x16Slice(x[i:]).Add(a).Greater(l).ToBits(); m != 0 {
+			return i + bits.TrailingZeros16(m)
+		}
+	}
+	for ; i < len(x); i++ {
+		if x[i]+add > limit {
+			return i
+		}
+	}
+	return len(x)
 }
 
 // Max is the largest of x.

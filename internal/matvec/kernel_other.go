@@ -80,3 +80,42 @@ func LogSoftmax(x []float32) {
 
 // Max is the largest of x.
 func Max(x []float32) float32 { return slices.Max(x) }
+
+// shiftBy takes the maximum and the logarithm of the sum of the exponentials off x.
+func shiftBy(x []float32, most float32, total float64) {
+	by := float32(math.Log(total))
+	for i := range x {
+		x[i] = x[i] - most - by
+	}
+}
+
+// Scale multiplies x by a number.
+func Scale(x []float32, by float32) {
+	for i := range x {
+		x[i] *= by
+	}
+}
+
+// Product writes a·b·scale, element by element.
+func Product(y, a, b []float32, scale float32) {
+	for i := range y {
+		y[i] = a[i] * scale * b[i]
+	}
+}
+
+// Positive writes the larger of x and 0.
+func Positive(y, x []float32) {
+	for i := range y {
+		y[i] = max(x[i], 0)
+	}
+}
+
+// Above is the first index from `from` on where x + add is larger than limit, or else the length of x.
+func Above(x []float32, from int, add, limit float32) int {
+	for i := from; i < len(x); i++ {
+		if x[i]+add > limit {
+			return i
+		}
+	}
+	return len(x)
+}

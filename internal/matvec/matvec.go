@@ -185,11 +185,3 @@ func Parallel(n int, work func(i int)) {
 }
 
 func expOne(v float32) float64 { return math.Exp(float64(v)) }
-
-// shiftBy takes the maximum and the logarithm of the sum of the exponentials off x.
-func shiftBy(x []float32, most float32, total float64) {
-	by := float32(math.Log(total))
-	for i := range x {
-		x[i] = x[i] - most - by
-	}
-}

@@ -12,6 +12,9 @@ import (
 // Fast says whether this machine and this build have what the package needs.
 func Fast() bool { return archsimd.X86.AVX512() }
 
+// dots says whether products of bytes have an instruction of their own.
+func dots() bool { return archsimd.X86.AVX512VNNI() }
+
 // Within the loops below, pointers take the place of slices: the compiler cannot see that the
 // indices stay inside, and a check of each would cost as much as the arithmetic.
 
@@ -81,6 +84,82 @@ func accumulate4(s, x, w unsafe.Pointer, stride, size int) {
 //
 //go:noescape
 func accumulate8(sums, x, weights unsafe.Pointer, stride, size int)
+
+// halves8 is accumulate8 for weights in bfloat16.
+//
+//go:noescape
+func halves8(sums, x, weights unsafe.Pointer, stride, size int)
+
+// accumulateHalves is accumulate for weights in bfloat16, for as many rows as it gives back; the others are left.
+func accumulateHalves(sums, x []float32, weights []uint16, stride, from, size, rows int) (done int) {
+	for ; done+8 <= rows; done += 8 {
+		_, _, _ = sums[(done+8)*panel-1], x[(done+7)*stride+from+size-1], weights[size*panel-1]
+		halves8(unsafe.Pointer(&sums[done*panel]), unsafe.Pointer(&x[done*stride+from]), unsafe.Pointer(&weights[0]), 4*stride, size)
+	}
+	return done
+}
+
+// dot8 writes the sums of 8 rows of x, `stride` bytes apart, and 32 outputs, over 4·quads inputs.
+//
+//go:noescape
+func dot8(sums, x, weights unsafe.Pointer, stride, quads int)
+
+// dotRows writes sums [rows][32] of x [rows][in] and weights [in/4][32][4]; rows is a multiple of 8.
+func dotRows(sums []int32, x []byte, weights []int8, rows, in int) {
+	_, _, _ = sums[rows*panel-1], x[rows*in-1], weights[in*panel-1]
+	for row := 0; row < rows; row += 8 {
+		dot8(unsafe.Pointer(&sums[row*panel]), unsafe.Pointer(&x[row*in]), unsafe.Pointer(&weights[0]), in, in/4)
+	}
+}
+
+// round writes x·scale + 128, rounded to whole numbers; none may be outside of a byte.
+func round(to []byte, x []float32, scale float32) {
+	s, half := archsimd.BroadcastFloat32x16(scale), archsimd.BroadcastInt8x16(-128)
+	i := 0
+	for ; i+16 <= len(x); i += 16 {
+		v := archsimd.LoadFloat32x16Slice(x[i:]).Mul(s).ConvertToInt32().TruncateToInt8().Xor(half)
+		v.AsUint8x16().Store((*[16]byte)(to[i:]))
+	}
+	for ; i < len(x); i++ {
+		to[i] = byte(int(math.RoundToEven(float64(x[i]*scale))) + 128)
+	}
+}
+
+// largest is the largest absolute value of x.
+func largest(x []float32) float32 {
+	zero := archsimd.BroadcastFloat32x16(0)
+	acc := zero
+	i := 0
+	for ; i+16 <= len(x); i += 16 {
+		v := archsimd.LoadFloat32x16Slice(x[i:])
+		acc = acc.Max(v).Max(zero.Sub(v))
+	}
+	var part [16]float32
+	acc.Store(&part)
+	most := float32(0)
+	for _, v := range part {
+		most = max(most, v)
+	}
+	for _, v := range x[i:] {
+		most = max(most, v, -v)
+	}
+	return most
+}
+
+// unround writes (sums − less)·scale·scales.
+func unround(y []float32, sums, less []int32, scales []float32, scale float32) {
+	if len(y) < panel {
+		for j := range y {
+			y[j] = float32(sums[j]-less[j]) * scale * scales[j]
+		}
+		return
+	}
+	s := archsimd.BroadcastFloat32x16(scale)
+	for j := 0; j < panel; j += 16 {
+		v := archsimd.LoadInt32x16Slice(sums[j:]).Sub(archsimd.LoadInt32x16Slice(less[j:])).ConvertToFloat32()
+		v.Mul(s).Mul(archsimd.LoadFloat32x16Slice(scales[j:])).StoreSlice(y[j:])
+	}
+}
 
 // Scores writes the inner products of a query and the keys that begin at the given places.
 //

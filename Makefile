@@ -66,12 +66,16 @@ test-race: ## run the tests of the packages where goroutines meet, with the race
 
 .PHONY: test-arm64
 test-arm64: ## run the metrics' tests on arm64 under qemu-user; says so and does nothing without it
-	@qemu=$$(command -v qemu-aarch64-static || command -v qemu-aarch64) || \
-	{ echo 'SKIPPED: no qemu-aarch64; install qemu-user to run the metrics on arm64' >&2; exit 0; }; \
+	@qemu=$$(PATH="$(TOOLS)/qemu/bin:$$PATH" command -v qemu-aarch64-static || command -v qemu-aarch64) || \
+	{ echo 'SKIPPED: no qemu-aarch64; make check-tools, or install qemu-user, to run the metrics on arm64' >&2; exit 0; }; \
 	GOARCH=arm64 GOEXPERIMENT= CGO_ENABLED=0 go test -exec "$$qemu" ./eval/...
 
+.PHONY: check-report
+check-report: build ## open the evaluation report in a headless Chromium; says so and does nothing without one
+	@PATH="$(TOOLS)/chromium/bin:$$PATH" scripts/check-report.sh
+
 .PHONY: check
-check: fmt-check tidy-check generate-check lint vet test deadcode ## all that must hold before a change lands
+check: fmt-check tidy-check generate-check lint vet test check-report deadcode ## all that must hold before a change lands
 
 .PHONY: fmt
 fmt: ## format the Go files
@@ -142,7 +146,9 @@ release-reproducible: ## build the commit twice, in two folders; the binaries mu
 	scripts/release-reproducible.sh
 
 .PHONY: check-tools
-check-tools: $(GOLANGCI) $(DEADCODE) $(TOOLS)/k8scheck prometheus ## bring the tools that `make check` uses
+check-tools: $(GOLANGCI) $(DEADCODE) $(TOOLS)/k8scheck prometheus ## bring the tools that `make check` and `make test-arm64` use
+	@scripts/debian-tools.sh $(TOOLS)/chromium chromium-headless-shell /usr/lib/chromium/chromium-headless-shell
+	@scripts/debian-tools.sh $(TOOLS)/qemu qemu-user-static /usr/bin/qemu-aarch64-static
 
 .PHONY: prometheus
 prometheus: ## take prometheus and promtool out of Debian's package; says so and does nothing where apt has none

@@ -56,11 +56,13 @@ func isolate(env *testscript.Env) error {
 	env.Setenv("XDG_STATE_HOME", filepath.Join(home, "state"))
 	env.Setenv("XDG_CACHE_HOME", filepath.Join(home, "cache"))
 	env.Setenv("T5CTL_PLUGIN_DIR", os.Getenv("T5CTL_PLUGIN_DIR"))
-	models, err := filepath.Abs(filepath.Join("..", "..", "..", "models"))
-	if err != nil {
-		return err
+	for name, folder := range map[string]string{"SCRIPTS": "scripts", "T5CTL_MODELS": "models"} {
+		path, err := filepath.Abs(filepath.Join("..", "..", "..", folder))
+		if err != nil {
+			return err
+		}
+		env.Setenv(name, path)
 	}
-	env.Setenv("T5CTL_MODELS", models)
 	env.Setenv("LC_ALL", "C.UTF-8")
 	env.Setenv("TZ", "UTC")
 	return nil

@@ -25,7 +25,7 @@ endif
 
 # Packages where goroutines meet. The race detector makes graph and numeric code too slow, so none
 # of these reaches GoMLX.
-RACE := ./datasets ./eval ./eval/significance ./internal/atomicfile ./internal/mlflow ./internal/plugin ./registry/...
+RACE := ./datasets ./eval ./eval/significance ./internal/atomicfile ./internal/mlflow ./internal/plugin ./internal/server ./registry/...
 
 # Packages whose tests reach GoMLX. XLA takes all cores, so their tests run one package at a time.
 GOMLX = $(shell go list -test -f '{{if not .ForTest}}{{.ImportPath}} {{join .Deps " "}}{{end}}' ./... \
@@ -66,12 +66,16 @@ test-race: ## run the tests of the packages where goroutines meet, with the race
 
 .PHONY: test-arm64
 test-arm64: ## run the metrics' tests on arm64 under qemu-user; says so and does nothing without it
-	@qemu=$$(command -v qemu-aarch64-static || command -v qemu-aarch64) || \
-	{ echo 'SKIPPED: no qemu-aarch64; install qemu-user to run the metrics on arm64' >&2; exit 0; }; \
+	@qemu=$$(PATH="$(TOOLS)/qemu/bin:$$PATH" command -v qemu-aarch64-static || command -v qemu-aarch64) || \
+	{ echo 'SKIPPED: no qemu-aarch64; make check-tools, or install qemu-user, to run the metrics on arm64' >&2; exit 0; }; \
 	GOARCH=arm64 GOEXPERIMENT= CGO_ENABLED=0 go test -exec "$$qemu" ./eval/...
 
+.PHONY: check-report
+check-report: build ## open the evaluation report in a headless Chromium; says so and does nothing without one
+	@PATH="$(TOOLS)/chromium/bin:$$PATH" scripts/check-report.sh
+
 .PHONY: check
-check: fmt-check tidy-check generate-check lint vet test deadcode ## all that must hold before a change lands
+check: fmt-check tidy-check generate-check lint vet test check-report deadcode ## all that must hold before a change lands
 
 .PHONY: fmt
 fmt: ## format the Go files
@@ -87,7 +91,7 @@ tidy-check: ## fail if go.mod is not what `go mod tidy` writes
 	go mod tidy -diff
 
 .PHONY: generate
-generate: ## write the generated files: schemas, docs/cli, man pages, completions
+generate: ## write the generated files that are kept: schemas, docs/cli
 	go generate ./...
 
 .PHONY: generate-check
@@ -121,15 +125,37 @@ check-platforms: ## compile for every platform of a release
 	done
 
 .PHONY: release-check
-release-check: $(GORELEASER) ## check goreleaser.yaml
+release-check: $(GORELEASER) $(TOOLS)/containerfile ## check goreleaser.yaml and the syntax of Containerfile
 	$(GORELEASER) check
+	$(TOOLS)/containerfile Containerfile
+
+.PHONY: release-docs
+release-docs: ## write man pages and completions into build/release
+	go run ./cmd/gendocs -release build/release
 
 .PHONY: release-snapshot
 release-snapshot: $(GORELEASER) $(TOOLS)/t5ctl-sbom ## build the archives of a release into dist/
 	PATH="$(TOOLS):$$PATH" $(GORELEASER) release --snapshot --clean
 
+.PHONY: release-verify
+release-verify: ## check what is in dist/: archives, packages, bills of materials; runs the deb's binary
+	scripts/release-verify.sh
+
+.PHONY: release-reproducible
+release-reproducible: ## build the commit twice, in two folders; the binaries must be the same bytes
+	scripts/release-reproducible.sh
+
 .PHONY: check-tools
-check-tools: $(GOLANGCI) $(DEADCODE) ## build the tools that `make check` uses
+check-tools: $(GOLANGCI) $(DEADCODE) $(TOOLS)/k8scheck prometheus ## bring the tools that `make check` and `make test-arm64` use
+	@scripts/debian-tools.sh $(TOOLS)/chromium chromium-headless-shell /usr/lib/chromium/chromium-headless-shell
+	@scripts/debian-tools.sh $(TOOLS)/qemu qemu-user-static /usr/bin/qemu-aarch64-static
+
+.PHONY: prometheus
+prometheus: ## take prometheus and promtool out of Debian's package; says so and does nothing where apt has none
+	@[ -x $(TOOLS)/promtool ] || scripts/get-prometheus.sh $(TOOLS)
+
+$(TOOLS)/k8scheck: tools/k8scheck/main.go tools/k8scheck/go.mod
+	go -C tools/k8scheck build -o $@ .
 
 $(GOLANGCI):
 	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
@@ -142,6 +168,9 @@ $(GORELEASER):
 
 $(TOOLS)/t5ctl-sbom: $(wildcard tools/sbom/*.go) tools/go.mod
 	go -C tools build -o $@ ./sbom
+
+$(TOOLS)/containerfile: $(wildcard tools/containerfile/*.go) tools/go.mod
+	go -C tools build -o $@ ./containerfile
 
 .PHONY: interop-tools
 interop-tools: $(TOOLS)/distribution $(TOOLS)/oras $(TOOLS)/crane $(TOOLS)/cosign ## build the programs of others that `make interop` and `make test-faults` use

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/t5ctl/t5ctl/datasets"
+	"github.com/t5ctl/t5ctl/internal/hub"
 )
 
 // A data set is read from the hub's cache as the hub's tools lay it out: refs name commits, commits have
@@ -49,13 +50,13 @@ func TestHubCache(t *testing.T) {
 		"hf:me/words@bad/x.jsonl": "names no commit",
 	} {
 		_, err := datasets.Paths{ref}.Files()
-		var hub *datasets.HubError
-		if !errors.As(err, &hub) || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), want) {
+		var missing *hub.MissingError
+		if !errors.As(err, &missing) || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v; want %q", ref, err, want)
 		}
 	}
 	for _, ref := range []string{"hf:words/x.jsonl", "hf:me/words/../../x.jsonl", "hf:../words/x.jsonl"} {
-		var format *datasets.FormatError
+		var format *hub.RefError
 		if _, err := (datasets.Paths{ref}).Files(); !errors.As(err, &format) {
 			t.Errorf("%s: %v", ref, err)
 		}

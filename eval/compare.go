@@ -150,64 +150,79 @@ func compareMetric(a, b Result, rowsA, rowsB *Rows, o CompareOptions) MetricDelt
 			return d
 		}
 	}
-	m, x, y, err := pairedRows(rowsA, rowsB, a.Slice, a.Name, b.Name)
+	p, err := pairRows(rowsA, rowsB, a.Slice, a.Name, b.Name)
 	switch {
 	case err != nil:
 		d.Why = err.Error()
 		return d
-	case m.score == nil:
+	case p.metric.score == nil:
 		d.Why = "the metric has no paired test"
 		return d
 	}
-	d.test(m, x, y, o)
+	d.test(p, o)
 	if !d.Identical {
-		d.Moved = d.moved(m, x, y, rowsA.idsIn(a.Slice), o.Moved)
+		d.Moved = d.moved(p, o.Moved)
 	}
 	return d
 }
 
 // moved counts the rows that got better or worse, and names those whose own scores differ most.
-func (d *MetricDelta) moved(m *Metric, x, y [][]float64, ids []string, most int) []Moved {
-	var out []Moved
-	for i := range x {
-		before, after := Number(m.score(x[i], 1)), Number(m.score(y[i], 1))
+func (d *MetricDelta) moved(p *paired, most int) []Moved {
+	type row struct {
+		at            int
+		before, after Number
+	}
+	var out []row
+	sort := func() {
+		slices.SortStableFunc(out, func(a, b row) int {
+			return cmp.Compare(math.Abs(float64(b.after-b.before)), math.Abs(float64(a.after-a.before)))
+		})
+		out = out[:min(most, len(out))]
+	}
+	x, y := make([]float64, p.x.Width()), make([]float64, p.x.Width())
+	for i := range p.x.Rows() {
+		before, after := Number(p.metric.score(p.x.Row(x, i), 1)), Number(p.metric.score(p.y.Row(y, i), 1))
 		switch {
 		case !before.Defined() || !after.Defined():
 			continue
 		case before == after:
 			d.Same++
 			continue
-		case (after > before) == m.HigherIsBetter:
+		case (after > before) == p.metric.HigherIsBetter:
 			d.Better++
 		default:
 			d.Worse++
 		}
-		out = append(out, Moved{ids[i], before, after})
+		if out = append(out, row{i, before, after}); len(out) > 2*most+1000 {
+			sort()
+		}
 	}
-	slices.SortStableFunc(out, func(a, b Moved) int {
-		return cmp.Compare(math.Abs(float64(b.B-b.A)), math.Abs(float64(a.B-a.A)))
-	})
-	return out[:min(most, len(out))]
+	sort()
+	named := make([]Moved, len(out))
+	for i, r := range out {
+		named[i] = Moved{p.id(r.at), r.before, r.after}
+	}
+	return named
 }
 
 // test fills in what the rows say.
-func (d *MetricDelta) test(m *Metric, x, y [][]float64, o CompareOptions) {
-	s := m.significance(len(x))
-	boot := significance.Bootstrap(s, x, []significance.Stats{y}, o.Samples, o.Seed)[1]
+func (d *MetricDelta) test(p *paired, o CompareOptions) {
+	s := p.metric.significance(p.x.Rows())
+	boot := significance.Bootstrap(s, p.x, []*significance.Stats{p.y}, o.Samples, o.Seed)[1]
 	one := 1.0
 	if d.Identical = boot.Same; d.Identical {
 		d.BootstrapP, d.RandomP = &one, &one
 		d.CI = &[2]Number{0, 0}
 	} else {
 		d.BootstrapP = boot.P
-		d.RandomP = significance.Randomization(s, x, []significance.Stats{y}, o.Trials, 0, o.Seed)[1].P
+		d.RandomP = significance.Randomization(s, p.x, []*significance.Stats{p.y}, o.Trials, 0, o.Seed)[1].P
 		d.CI = d.interval(boot.Deltas)
 	}
 	if o.Margin > 0 && d.CI != nil {
 		holds := float64(d.CI[0]) > -o.Margin
 		d.NonInferior = &holds
 	}
-	if p, ok := mcNemar(x, y); ok {
+	if p, ok := mcNemar(p.x, p.y); ok {
 		d.McNemarP = &p
 	}
 }
@@ -228,15 +243,19 @@ func (d *MetricDelta) interval(deltas []float64) *[2]Number {
 }
 
 // mcNemar is the exact test for rows that are right or wrong.
-func mcNemar(x, y [][]float64) (float64, bool) {
+func mcNemar(x, y *significance.Stats) (float64, bool) {
+	if x.Width() != 1 {
+		return 0, false
+	}
 	var only [2]int
-	for i := range x {
-		if len(x[i]) != 1 || (x[i][0] != 0 && x[i][0] != 1) || (y[i][0] != 0 && y[i][0] != 1) {
+	for i := range x.Rows() {
+		a, b := x.Row([]float64{0}, i)[0], y.Row([]float64{0}, i)[0]
+		if (a != 0 && a != 1) || (b != 0 && b != 1) {
 			return 0, false
 		}
-		if x[i][0] > y[i][0] {
+		if a > b {
 			only[0]++
-		} else if y[i][0] > x[i][0] {
+		} else if b > a {
 			only[1]++
 		}
 	}

@@ -36,7 +36,11 @@ func (t *taskRun) compatSacreBLEU(b Bootstrap, pick []int32, results []Result) {
 			continue
 		}
 		from, to := t.table.columns(m)
-		_, mean, half := significance.Interval(metric.significance(r.N), t.table.rowsOf(from, to, pick), b.Samples, b.Seed)
+		stats := significance.NewStats(to - from)
+		for _, row := range t.table.rowsOf(from, to, pick) {
+			stats.Append(row)
+		}
+		_, mean, half := significance.Interval(metric.significance(r.N), stats, b.Samples, b.Seed)
 		center := Number(mean)
 		r.Mean, r.CI = &center, &[2]Number{Number(mean - half), Number(mean + half)}
 		sig := metric.signature(t.table.refs)

@@ -32,12 +32,15 @@ type Gate struct {
 	Min *float64 `yaml:"min,omitempty" json:"min,omitempty"`
 	// Max is the most that the score may be.
 	Max *float64 `yaml:"max,omitempty" json:"max,omitempty"`
-	// MaxDrop is how much worse than the baseline the score may be. With confidence, a drop beyond it
-	// counts only if a paired test finds it real.
+	// MaxDrop is how much worse than the baseline the score may be. With confidence, a drop fails only
+	// if a paired test finds that it is larger than that, not merely larger than none.
 	MaxDrop *float64 `yaml:"max_drop,omitempty" json:"max_drop,omitempty"`
 	// Confidence, as 0.95: min and max must hold for the whole interval; a drop fails only if it is
-	// significant at this level.
+	// beyond max_drop at this level, at least 0.5 there.
 	Confidence *float64 `yaml:"confidence,omitempty" json:"confidence,omitempty"`
+	// NonInferior turns the burden of proof of max_drop: the gate passes only if the paired test shows,
+	// with confidence, that the drop is no larger. Too few rows to tell do not pass then.
+	NonInferior bool `yaml:"non_inferior,omitempty" json:"non_inferior,omitempty"`
 	// Required says whether a report without the metric fails; it does unless this is false.
 	Required *bool `yaml:"required,omitempty" json:"required,omitempty"`
 }
@@ -98,6 +101,10 @@ func (g Gate) validate() error {
 		return fmt.Errorf("max_drop %v is negative", *g.MaxDrop)
 	case g.Confidence != nil && (*g.Confidence <= 0 || *g.Confidence >= 1):
 		return fmt.Errorf("confidence %v is not between 0 and 1", *g.Confidence)
+	case g.MaxDrop != nil && g.Confidence != nil && *g.Confidence < 0.5:
+		return fmt.Errorf("confidence %v is below 0.5, which no test of max_drop can mean", *g.Confidence)
+	case g.NonInferior && (g.MaxDrop == nil || g.Confidence == nil):
+		return errors.New("non_inferior needs max_drop and confidence")
 	case g.Min != nil && g.Max != nil && *g.Min > *g.Max:
 		return fmt.Errorf("min %v is above max %v", *g.Min, *g.Max)
 	}
@@ -131,8 +138,8 @@ func ReadEvidence(path string) (Evidence, error) {
 	return Evidence{path, digestBytes(data), r}, err
 }
 
-// Rows reads the rows file that the report names.
-func (e Evidence) Rows() (*Rows, error) {
+// Rows reads the rows file that the report names: the statistics of some metrics, or of all.
+func (e Evidence) Rows(metrics ...string) (*Rows, error) {
 	if e.Report.Rows == nil || e.Report.Rows.Path == "" {
 		return nil, fmt.Errorf("report %s names no rows file", e.Path)
 	}
@@ -140,7 +147,7 @@ func (e Evidence) Rows() (*Rows, error) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(e.Path), filepath.FromSlash(path))
 	}
-	return ReadRows(path, e.Report.Rows.SHA256)
+	return ReadRows(path, e.Report.Rows.SHA256, metrics...)
 }
 
 // Outcome of one check.
@@ -162,8 +169,9 @@ type Check struct {
 	Value    Number     `json:"value"`
 	CI       *[2]Number `json:"ci"`
 	Baseline *Number    `json:"baseline,omitempty"`
-	Drop     *Number    `json:"drop,omitempty"` // how much worse than the baseline
-	PValue   *Number    `json:"p_value,omitempty"`
+	Drop     *Number    `json:"drop,omitempty"`    // how much worse than the baseline
+	DropCI   *[2]Number `json:"drop_ci,omitempty"` // each end on its own holds with the gate's confidence
+	PValue   *Number    `json:"p_value,omitempty"` // of a drop of exactly max_drop
 	Verdict  Outcome    `json:"verdict"`
 	Reason   string     `json:"reason"`
 }
@@ -239,7 +247,12 @@ func Judge(gates Gates, reports []Evidence, baseline *Evidence) GateResult {
 		b := judged(*baseline)
 		out.Baseline = &b
 	}
-	j := judge{reports: reports, baseline: baseline}
+	j := judge{reports: reports, baseline: baseline, read: map[string]*Rows{}}
+	for _, g := range gates.Gates {
+		if g.MaxDrop != nil && g.Confidence != nil {
+			j.tested = append(j.tested, g.Metric)
+		}
+	}
 	for _, g := range gates.Gates {
 		out.Checks = append(out.Checks, j.gate(g)...)
 	}
@@ -255,6 +268,8 @@ func Judge(gates Gates, reports []Evidence, baseline *Evidence) GateResult {
 type judge struct {
 	reports  []Evidence
 	baseline *Evidence
+	tested   []string         // metrics that are resampled
+	read     map[string]*Rows // by the report's path
 }
 
 func (j *judge) gate(g Gate) []Check {
@@ -381,31 +396,51 @@ func (j *judge) drop(g Gate, c Check, r Result, where Evidence) Check {
 	if !r.HigherIsBetter {
 		drop = -drop
 	}
-	c.Baseline, c.Drop = &before.Score, new(Number)
-	*c.Drop = Number(drop)
-	if drop <= *g.MaxDrop {
-		c.Verdict, c.Reason = Pass, fmt.Sprintf("%s against %s is within %s", digits(float64(r.Score)), digits(float64(before.Score)), c.Bound)
+	c.Baseline, c.Drop = &before.Score, (*Number)(&drop)
+	within := drop <= *g.MaxDrop
+	c.Verdict, c.Reason = Pass, fmt.Sprintf("%s against %s is within %s", digits(float64(r.Score)), digits(float64(before.Score)), c.Bound)
+	if !within {
+		c.Verdict, c.Reason = Fail, fmt.Sprintf("%s is worse than the baseline's %s by %s, more than %s",
+			digits(float64(r.Score)), digits(float64(before.Score)), digits(drop), digits(*g.MaxDrop))
+	}
+	if g.Confidence == nil || (within && !g.NonInferior) {
 		return c
 	}
-	c.Reason = fmt.Sprintf("%s is worse than the baseline's %s by %s, more than %s",
-		digits(float64(r.Score)), digits(float64(before.Score)), digits(drop), digits(*g.MaxDrop))
-	c.Verdict = Fail
-	if g.Confidence == nil {
-		return c
+	sign := 1.0
+	if !r.HigherIsBetter {
+		sign = -1
 	}
-	p, err := pairedP(where, *j.baseline, g.Slice, r.Name, before.Name)
+	t, err := j.test(where, g, r.Name, before.Name, sign)
 	if err != nil {
 		c.Verdict, c.Reason = Inconclusive, c.Reason+"; whether that is noise is not known: "+err.Error()
 		return c
 	}
-	c.PValue = (*Number)(&p)
-	if p < 1-*g.Confidence {
-		c.Reason += fmt.Sprintf(", and that is no noise (paired bootstrap p = %.4f)", p)
+	c.PValue = (*Number)(&t.p)
+	if t.same {
+		c.Reason += ": identical outputs"
 		return c
 	}
-	c.Verdict = Pass
-	c.Reason += fmt.Sprintf(", but not significantly (paired bootstrap p = %.4f)", p)
+	c.DropCI = &[2]Number{Number(t.ci[0]), Number(t.ci[1])}
+	c.weigh(t, within, g)
 	return c
+}
+
+// weigh says what the paired test makes of a drop.
+func (c *Check) weigh(t dropTest, within bool, g Gate) {
+	test := fmt.Sprintf("(paired bootstrap p = %.4f against a drop of %s", t.p, digits(*g.MaxDrop))
+	certain := t.p < 1-*g.Confidence
+	switch {
+	case certain && within:
+		c.Reason += fmt.Sprintf(", with confidence %s; at most %s)", test, digits(t.ci[1]))
+	case certain:
+		c.Reason += fmt.Sprintf(", and that is no noise %s; at least %s)", test, digits(t.ci[0]))
+	case g.NonInferior:
+		c.Verdict = Inconclusive
+		c.Reason += fmt.Sprintf(", but the rows do not show that it is no larger %s; up to %s)", test, digits(t.ci[1]))
+	default:
+		c.Verdict = Pass
+		c.Reason += fmt.Sprintf(", but not significantly more %s)", test)
+	}
 }
 
 // comparable finds the baseline's result, or says why the two cannot be compared.
@@ -447,30 +482,56 @@ func orNone(s string) string {
 	return s
 }
 
-// pairedP is the p-value of a paired bootstrap between two reports on the same rows, the very one that
-// sacreBLEU gives; for identical statistics it is 1.
-func pairedP(candidate, baseline Evidence, slice, name, baseName string) (float64, error) {
-	a, err := candidate.Rows()
+// test resamples the drop of a metric. p is the p-value of a drop of exactly bound: with a bound of 0
+// the very one that sacreBLEU gives. The interval holds the given share of the resampled drops, half
+// of the rest on either side. same says that the statistics are identical.
+func (j *judge) test(candidate Evidence, g Gate, name, baseName string, sign float64) (t dropTest, err error) {
+	a, err := j.rows(candidate)
 	if err != nil {
-		return 0, err
+		return t, err
 	}
-	b, err := baseline.Rows()
+	b, err := j.rows(*j.baseline)
 	if err != nil {
-		return 0, err
+		return t, err
 	}
-	metric, x, y, err := pairedRows(a, b, slice, name, baseName)
+	p, err := pairRows(a, b, g.Slice, name, baseName)
 	if err != nil {
-		return 0, err
+		return t, err
 	}
-	if metric.score == nil {
-		return 0, fmt.Errorf("metric %s has no paired test", metric.Name)
+	if p.metric.score == nil {
+		return t, fmt.Errorf("metric %s has no paired test", p.metric.Name)
 	}
 	boot := DefaultBootstrap()
-	r := significance.Bootstrap(metric.significance(len(x)), y, []significance.Stats{x}, boot.Samples, boot.Seed)[1]
-	if r.Same {
-		return 1, nil
+	m := p.metric.significance(p.x.Rows())
+	r := significance.Bootstrap(m, p.y, []*significance.Stats{p.x}, boot.Samples, boot.Seed)
+	if r[1].Same {
+		return dropTest{p: 1, same: true}, nil
 	}
-	return *r.P, nil
+	for i := range r[1].Deltas {
+		r[1].Deltas[i] *= -sign // drops
+	}
+	t.p = m.BootstrapP(r[1].Deltas, (r[0].Score-r[1].Score)*sign, *g.MaxDrop)
+	t.ci = interval(r[1].Deltas, 1-2*(1-*g.Confidence))
+	return t, nil
+}
+
+// dropTest is what resampling says of a drop.
+type dropTest struct {
+	p    float64
+	ci   [2]float64 // each end on its own holds with the gate's confidence
+	same bool
+}
+
+// rows are the statistics that the gates need, of one report; they are read once.
+func (j *judge) rows(e Evidence) (*Rows, error) {
+	if r, ok := j.read[e.Path]; ok {
+		return r, nil
+	}
+	r, err := e.Rows(j.tested...)
+	if err == nil {
+		j.read[e.Path] = r
+	}
+	return r, err
 }
 
 // significance is the metric as the paired tests take it, over n rows.
@@ -486,33 +547,4 @@ func (m *Metric) significance(n int) significance.Metric {
 		}
 	}
 	return s
-}
-
-// pairedRows aligns the statistics of two rows files by id.
-func pairedRows(a, b *Rows, slice, name, baseName string) (*Metric, [][]float64, [][]float64, error) {
-	task, sub := a.splitSlice(slice)
-	m, ids, x, ok := a.of(task, name)
-	if !ok {
-		return nil, nil, nil, fmt.Errorf("the rows have no statistics of %s", name)
-	}
-	_, baseIDs, y, ok := b.of(task, baseName)
-	if !ok {
-		return nil, nil, nil, fmt.Errorf("the baseline's rows have no statistics of %s", baseName)
-	}
-	if len(ids) != len(baseIDs) {
-		return nil, nil, nil, fmt.Errorf("there are %d rows here and %d in the baseline", len(ids), len(baseIDs))
-	}
-	var xs, ys [][]float64
-	for i, id := range ids {
-		if id != baseIDs[i] {
-			return nil, nil, nil, fmt.Errorf("row %d is %q here and %q in the baseline", i+1, id, baseIDs[i])
-		}
-		if sub == "" || a.inSlice(task, i, sub) {
-			xs, ys = append(xs, x[i]), append(ys, y[i])
-		}
-	}
-	if len(xs) == 0 {
-		return nil, nil, nil, errors.New("there are no rows")
-	}
-	return m, xs, ys, nil
 }

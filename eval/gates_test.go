@@ -81,6 +81,43 @@ func TestGatesKnowNoiseFromLoss(t *testing.T) {
 	}
 }
 
+// A drop is tested against the bound, not against none, and the burden of proof can be turned. The
+// p-values are those of testdata/bible/drop.py, with sacreBLEU 2.6.0 and numpy 2.4.6.
+func TestGatesTestTheDropBeyondTheBound(t *testing.T) {
+	dir := t.TempDir()
+	before, after := bible(t, dir, "moses-ylt-bbe"), bible(t, dir, "seq2seq-all-all")
+	tests := []struct {
+		metric      string
+		bound       float64
+		nonInferior bool
+		want        eval.Outcome
+		p           float64
+		reason      string
+	}{
+		{"chrf", 1, false, eval.Fail, 1, "that is no noise"},
+		{"chrf", 1.7, false, eval.Pass, 116, "not significantly more"}, // though it differs from none at p = 1/1001
+		{"chrf", 1.7, true, eval.Inconclusive, 116, "do not show"},
+		{"chrf", 2, true, eval.Inconclusive, 188, "do not show"},
+		{"chrf", 3, true, eval.Pass, 1, "with confidence"},
+		{"bleu", 0, true, eval.Inconclusive, 204, "do not show"},
+		{"bleu", 0.5, true, eval.Inconclusive, 79, "do not show"},
+		{"bleu", 1, true, eval.Pass, 2, "with confidence"},
+	}
+	for _, tt := range tests {
+		gate := eval.Gate{Metric: tt.metric, MaxDrop: &tt.bound, Confidence: ptr(0.95), NonInferior: tt.nonInferior}
+		c := eval.Judge(eval.Gates{Version: 1, Gates: []eval.Gate{gate}}, []eval.Evidence{after}, &before).Checks[0]
+		if c.Verdict != tt.want || c.PValue == nil || float64(*c.PValue) != tt.p/1001 || !strings.Contains(c.Reason, tt.reason) || c.DropCI == nil ||
+			c.DropCI[0] >= *c.Drop || c.DropCI[1] <= *c.Drop {
+			t.Errorf("%s, drop of %v: %+v; want %s, p = %v/1001", tt.metric, tt.bound, c, tt.want, tt.p)
+		}
+	}
+	// The same outputs are no worse, whatever the bound.
+	gate := eval.Gate{Metric: "bleu", MaxDrop: ptr(0.0), Confidence: ptr(0.95), NonInferior: true}
+	if err := eval.Judge(eval.Gates{Version: 1, Gates: []eval.Gate{gate}}, []eval.Evidence{after}, &after).Err(); err != nil {
+		t.Error(err)
+	}
+}
+
 // Whatever cannot be judged does not pass, and says why.
 func TestGatesFailClosed(t *testing.T) {
 	good := func() eval.Evidence {
@@ -205,7 +242,8 @@ func TestGatesCheckRows(t *testing.T) {
 func TestParseGatesRefuses(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty": "", "no gates": "version: 1", "no version": "gates: [{metric: a, min: 1}]", "unknown key": "version: 1\ngates: [{metric: a, mn: 1}]",
-		"no bound": "version: 1\ngates: [{metric: a}]", "no metric": "version: 1\ngates: [{min: 1}]", "negative drop": "version: 1\ngates: [{metric: a, max_drop: -1}]",
+		"no bound": "version: 1\ngates: [{metric: a}]", "no metric": "version: 1\ngates: [{min: 1}]", "unsure drop": "version: 1\ngates: [{metric: a, max_drop: 1, confidence: 0.3}]", "no proof": "version: 1\ngates: [{metric: a, max_drop: 1, non_inferior: true}]",
+		"negative drop": "version: 1\ngates: [{metric: a, max_drop: -1}]",
 		"confidence 95": "version: 1\ngates: [{metric: a, min: 1, confidence: 95}]", "crossed": "version: 1\ngates: [{metric: a, min: 2, max: 1}]",
 		"not a number": "version: 1\ngates: [{metric: a, min: .nan}]", "text": "version: 1\ngates: [{metric: a, min: many}]",
 	} {
@@ -242,7 +280,7 @@ func FuzzParse(f *testing.F) {
 		_, _ = eval.ParseGates("g", []byte(yaml))
 		_, _ = eval.ParseSuite("s", []byte(yaml))
 		_, _ = eval.ParseReport("r", []byte(report))
-		_, _ = eval.ParseRows("w", []byte(rows))
+		_, _ = eval.ParseRows("w", strings.NewReader(rows))
 		_, _ = eval.ParseMetric(yaml)
 		_, _ = eval.ParseRule([]byte(report))
 	})

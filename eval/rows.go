@@ -10,10 +10,11 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"math"
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/t5ctl/t5ctl/eval/significance"
 )
 
 // rowsHeader is the first line of a rows file: what the statistics in it are.
@@ -105,13 +106,47 @@ func (r *rowWriter) close() (digest string, err error) {
 	return digestOf(r.sum), nil
 }
 
-// Rows are the per-row statistics of an evaluation, read back.
+// Rows are the per-row statistics of an evaluation, read back: four bytes a statistic where all of
+// them are counts.
 type Rows struct {
-	Metrics []*Metric
-	header  rowsHeader
-	ids     map[string][]string    // by task
-	slices  map[string][][]string  // by task
-	stats   map[string][][]float64 // by task and metric, joined by a NUL
+	metrics []rowStats
+	tasks   map[string]*rowTask
+}
+
+// rowStats are the statistics of one metric of one task.
+type rowStats struct {
+	rowMetric
+	metric *Metric
+	stats  *significance.Stats // nil: nobody asked for them
+}
+
+// rowTask says which rows a task has.
+type rowTask struct {
+	ids    []byte // of all rows, one after the other
+	ends   []int  // where in ids each ends
+	slices map[string]*membership
+}
+
+func (t *rowTask) id(row int) string {
+	start := 0
+	if row > 0 {
+		start = t.ends[row-1]
+	}
+	return string(t.ids[start:t.ends[row]])
+}
+
+// membership is a set of rows.
+type membership []uint64
+
+func (m *membership) add(row int) {
+	for len(*m) <= row/64 {
+		*m = append(*m, 0)
+	}
+	(*m)[row/64] |= 1 << (row % 64)
+}
+
+func (m *membership) has(row int) bool {
+	return m != nil && row/64 < len(*m) && (*m)[row/64]>>(row%64)&1 != 0
 }
 
 // RowsError says why a file is no rows file, or not the one that its report names.
@@ -128,72 +163,65 @@ func (e *RowsError) Error() string {
 	return fmt.Sprintf("rows %s: %s", e.Path, e.Reason)
 }
 
-// ReadRows reads a rows file that must have the given digest, "sha256:" and hexadecimal digits.
-func ReadRows(path, digest string) (*Rows, error) {
-	data, err := os.ReadFile(path)
+// ReadRows reads a rows file that must have the given digest, "sha256:" and hexadecimal digits. Where
+// metrics are named, by name or specification, the statistics of no other are kept.
+func ReadRows(path, digest string, metrics ...string) (*Rows, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if digestBytes(data) != digest {
+	defer func() { _ = f.Close() }() // only read from
+	sum := sha256.New()
+	in := io.TeeReader(f, sum)
+	rows, err := ParseRows(path, in, metrics...)
+	if _, readErr := io.Copy(io.Discard, in); readErr != nil {
+		return nil, readErr
+	}
+	if digestOf(sum) != digest {
 		return nil, &RowsError{path, 0, "has another digest than its report names"}
 	}
-	return ParseRows(path, data)
+	return rows, err
 }
 
-// ParseRows reads the content of a rows file; path is for messages.
-func ParseRows(path string, data []byte) (*Rows, error) {
-	r := &Rows{ids: map[string][]string{}, slices: map[string][][]string{}, stats: map[string][][]float64{}}
-	widths := map[string]int{}
-	number := 0
-	for line := range bytes.Lines(data) {
-		number++
-		dec := json.NewDecoder(bytes.NewReader(line))
-		dec.DisallowUnknownFields()
-		if number == 1 {
-			if err := r.readHeader(dec, widths); err != nil {
-				return nil, &RowsError{path, number, err.Error()}
-			}
-			continue
+// ParseRows reads the content of a rows file; path is for messages. Where metrics are named, by name or
+// specification, the statistics of no other are kept.
+func ParseRows(path string, in io.Reader, metrics ...string) (*Rows, error) {
+	r := &Rows{tasks: map[string]*rowTask{}}
+	file := rowFile{path: path, r: bufio.NewReaderSize(in, 1<<16)}
+	var row []float64
+	for {
+		line, err := file.readLine()
+		if errors.Is(err, io.EOF) {
+			break
 		}
-		var row rowLine
-		if err := dec.Decode(&row); err != nil {
-			return nil, &RowsError{path, number, err.Error()}
+		switch {
+		case err != nil:
+		case file.line == 1:
+			err = r.readHeader(line, metrics)
+		default:
+			row, err = r.readRow(line, row)
 		}
-		r.ids[row.Task] = append(r.ids[row.Task], row.ID)
-		r.slices[row.Task] = append(r.slices[row.Task], row.Slices)
-		for name, stats := range row.Stats {
-			key := row.Task + "\x00" + name
-			if want, ok := widths[key]; !ok || want != len(stats) {
-				return nil, &RowsError{path, number, fmt.Sprintf("%d statistics of %q do not fit the first line", len(stats), name)}
-			}
-			for _, v := range stats {
-				if math.IsInf(v, 0) {
-					return nil, &RowsError{path, number, "a statistic is not finite"}
-				}
-			}
-			r.stats[key] = append(r.stats[key], stats)
+		if err != nil {
+			return nil, &RowsError{path, file.line, err.Error()}
 		}
 	}
-	if number == 0 {
+	if file.line == 0 {
 		return nil, &RowsError{path, 0, "is empty"}
-	}
-	for key, rows := range r.stats {
-		task, _, _ := bytes.Cut([]byte(key), []byte{0})
-		if len(rows) != len(r.ids[string(task)]) {
-			return nil, &RowsError{path, 0, "some rows lack the statistics of a metric"}
-		}
 	}
 	return r, nil
 }
 
-func (r *Rows) readHeader(dec *json.Decoder, widths map[string]int) error {
-	if err := dec.Decode(&r.header); err != nil {
+func (r *Rows) readHeader(line []byte, metrics []string) error {
+	dec := json.NewDecoder(bytes.NewReader(line))
+	dec.DisallowUnknownFields()
+	var header rowsHeader
+	if err := dec.Decode(&header); err != nil {
 		return err
 	}
-	if r.header.Kind != "rows" || r.header.Schema != ReportSchema {
+	if header.Kind != "rows" || header.Schema != ReportSchema {
 		return fmt.Errorf("the first line is not that of a rows file of schema %d", ReportSchema)
 	}
-	for _, m := range r.header.Metrics {
+	for _, m := range header.Metrics {
 		metric, err := ParseMetric(m.Spec)
 		if err != nil {
 			return err
@@ -202,17 +230,113 @@ func (r *Rows) readHeader(dec *json.Decoder, widths map[string]int) error {
 			return fmt.Errorf("metric %s has %d statistics here, %d in this version", m.Spec, len(m.Columns), len(metric.columns))
 		}
 		metric.Name = m.Name
-		r.Metrics = append(r.Metrics, metric)
-		widths[m.Task+"\x00"+m.Name] = len(m.Columns)
+		s := rowStats{m, metric, nil}
+		if len(metrics) == 0 || slices.Contains(metrics, m.Name) || slices.Contains(metrics, m.Spec) {
+			s.stats = significance.NewStats(len(m.Columns))
+		}
+		r.metrics = append(r.metrics, s)
 	}
 	return nil
 }
 
-// of gives the metric, the row ids and the statistics of a metric in a task.
-func (r *Rows) of(task, name string) (*Metric, []string, [][]float64, bool) {
-	for i, m := range r.header.Metrics {
-		if m.Task == task && m.Name == name {
-			return r.Metrics[i], r.ids[task], r.stats[task+"\x00"+name], true
+// readRow takes in a line. buf is memory to use again.
+func (r *Rows) readRow(line []byte, buf []float64) ([]float64, error) {
+	s := jsonScan{b: line}
+	var id, task []byte
+	var parts []string
+	var t *rowTask
+	err := s.object(func(key []byte) (err error) {
+		switch string(key) {
+		case "id":
+			id, err = s.text()
+		case "task":
+			task, err = s.text()
+		case "slices":
+			err = s.array(func() error {
+				part, err := s.text()
+				parts = append(parts, string(part))
+				return err
+			})
+		case "scores":
+			err = s.skip()
+		case "stats":
+			t = r.task(string(task))
+			buf, err = r.readStats(&s, string(task), buf)
+		default:
+			err = fmt.Errorf("key %q is unknown", key)
+		}
+		if t != nil && string(key) != "stats" && err == nil {
+			err = fmt.Errorf("key %q stands behind the statistics", key)
+		}
+		return err
+	})
+	if err == nil {
+		err = s.end()
+	}
+	if err != nil {
+		return buf, err
+	}
+	if t == nil {
+		t = r.task(string(task))
+	}
+	for _, p := range parts {
+		if t.slices[p] == nil {
+			t.slices[p] = &membership{}
+		}
+		t.slices[p].add(len(t.ends))
+	}
+	t.ids = append(t.ids, id...)
+	t.ends = append(t.ends, len(t.ids))
+	for _, m := range r.metrics {
+		if m.Task == string(task) && m.stats != nil && m.stats.Rows() != len(t.ends) {
+			return buf, fmt.Errorf("the row lacks the statistics of %s, or has them twice", m.Name)
+		}
+	}
+	return buf, nil
+}
+
+func (r *Rows) task(name string) *rowTask {
+	t := r.tasks[name]
+	if t == nil {
+		t = &rowTask{slices: map[string]*membership{}}
+		r.tasks[name] = t
+	}
+	return t
+}
+
+// readStats takes in the statistics of a row.
+func (r *Rows) readStats(s *jsonScan, task string, buf []float64) ([]float64, error) {
+	err := s.object(func(key []byte) error {
+		i := slices.IndexFunc(r.metrics, func(m rowStats) bool { return m.Task == task && m.Name == string(key) })
+		if i < 0 {
+			return fmt.Errorf("statistics of %q are not told of in the first line", key)
+		}
+		m := r.metrics[i]
+		if m.stats == nil {
+			return s.skip()
+		}
+		buf = buf[:0]
+		if err := s.array(func() error {
+			v, err := s.number()
+			buf = append(buf, v)
+			return err
+		}); err != nil {
+			return err
+		}
+		if len(buf) != len(m.Columns) {
+			return fmt.Errorf("%d statistics of %q do not fit the first line", len(buf), key)
+		}
+		m.stats.Append(buf)
+		return nil
+	})
+	return buf, err
+}
+
+// of gives the metric, the rows and the statistics of a metric in a task.
+func (r *Rows) of(task, name string) (*Metric, *rowTask, *significance.Stats, bool) {
+	for _, m := range r.metrics {
+		if m.Task == task && m.Name == name && m.stats != nil {
+			return m.metric, r.task(task), m.stats, true
 		}
 	}
 	return nil, nil, nil, false
@@ -220,12 +344,13 @@ func (r *Rows) of(task, name string) (*Metric, []string, [][]float64, bool) {
 
 // Scores are the ids and the own scores of the rows of a task; false where the metric gives rows none.
 func (r *Rows) Scores(task, name string) (ids []string, scores []float64, ok bool) {
-	m, ids, stats, found := r.of(task, name)
+	m, t, stats, found := r.of(task, name)
 	if !found || m.score == nil {
 		return nil, nil, false
 	}
-	for _, row := range stats {
-		scores = append(scores, m.score(row, 1))
+	row := make([]float64, stats.Width())
+	for i := range stats.Rows() {
+		ids, scores = append(ids, t.id(i)), append(scores, m.score(stats.Row(row, i), 1))
 	}
 	return ids, scores, true
 }
@@ -235,14 +360,10 @@ func (r *Rows) splitSlice(name string) (task, slice string) {
 	if task, slice, ok := strings.Cut(name, "/"); ok {
 		return task, slice
 	}
-	if _, ok := r.ids[name]; ok {
+	if _, ok := r.tasks[name]; ok {
 		return name, ""
 	}
 	return "", name
-}
-
-func (r *Rows) inSlice(task string, row int, slice string) bool {
-	return slices.Contains(r.slices[task][row], slice)
 }
 
 func digestOf(h hash.Hash) string { return "sha256:" + hex.EncodeToString(h.Sum(nil)) }
@@ -252,14 +373,60 @@ func digestBytes(data []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// idsIn are the ids of the rows in what a report calls a slice.
-func (r *Rows) idsIn(name string) []string {
-	task, slice := r.splitSlice(name)
-	var out []string
-	for i, id := range r.ids[task] {
-		if slice == "" || r.inSlice(task, i, slice) {
-			out = append(out, id)
+// paired are the statistics of a metric in two evaluations of the same rows.
+type paired struct {
+	metric *Metric
+	x, y   *significance.Stats
+	rows   []int // which rows of the task they are; nil: all
+	task   *rowTask
+}
+
+func (p *paired) id(i int) string {
+	if p.rows != nil {
+		i = p.rows[i]
+	}
+	return p.task.id(i)
+}
+
+// pairRows aligns the statistics of two rows files.
+func pairRows(a, b *Rows, slice, name, baseName string) (*paired, error) {
+	task, sub := a.splitSlice(slice)
+	m, rows, x, ok := a.of(task, name)
+	if !ok {
+		return nil, fmt.Errorf("the rows have no statistics of %s", name)
+	}
+	_, baseRows, y, ok := b.of(task, baseName)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("the baseline's rows have no statistics of %s", baseName)
+	case len(rows.ends) != len(baseRows.ends):
+		return nil, fmt.Errorf("there are %d rows here and %d in the baseline", len(rows.ends), len(baseRows.ends))
+	case !bytes.Equal(rows.ids, baseRows.ids) || !slices.Equal(rows.ends, baseRows.ends):
+		for i := range rows.ends {
+			if rows.id(i) != baseRows.id(i) {
+				return nil, fmt.Errorf("row %d is %q here and %q in the baseline", i+1, rows.id(i), baseRows.id(i))
+			}
 		}
 	}
-	return out
+	out := &paired{m, x, y, nil, rows}
+	if sub != "" {
+		out.keep(rows.slices[sub])
+	}
+	if out.x.Rows() == 0 {
+		return nil, errors.New("there are no rows")
+	}
+	return out, nil
+}
+
+// keep drops the rows that are not members.
+func (p *paired) keep(members *membership) {
+	x, y, row := p.x, p.y, make([]float64, p.x.Width())
+	p.x, p.y, p.rows = significance.NewStats(x.Width()), significance.NewStats(x.Width()), []int{}
+	for i := range x.Rows() {
+		if members.has(i) {
+			p.x.Append(x.Row(row, i))
+			p.y.Append(y.Row(row, i))
+			p.rows = append(p.rows, i)
+		}
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/t5ctl/t5ctl/eval/pytext"
+	"github.com/t5ctl/t5ctl/internal/hub"
 	"github.com/t5ctl/t5ctl/internal/strictyaml"
 )
 
@@ -324,7 +325,7 @@ func (s Suite) At(dir string) Suite {
 func pathsAt(paths []string, dir string) []string {
 	out := slices.Clone(paths)
 	for i, p := range out {
-		if !filepath.IsAbs(p) {
+		if !filepath.IsAbs(p) && !hub.IsRef(p) {
 			out[i] = filepath.Join(dir, p)
 		}
 	}

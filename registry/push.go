@@ -28,6 +28,7 @@ type PushRequest struct {
 	Model         string
 	Dir           string    // the model's or adapter's files
 	Card          []byte    // model card; nil: the README.md of Dir, if there is one
+	Pictures      []File    // that the card shows, by their paths beside it; with Card alone
 	Created       time.Time // when the model was made; zero: not recorded. Part of the digest.
 	About         About
 	Base          *Base  // of an adapter: its name and, where it is not in the registry, its tree
@@ -94,7 +95,7 @@ type pushing struct {
 	request  PushRequest
 	folder   *folder
 	layers   []Layer
-	card     []byte // replaces the folder's README.md; nil: it does not
+	made     map[string][]byte // files that replace the folder's or come to them: the card and its pictures
 	config   []byte
 	manifest []byte
 	model    Model
@@ -147,9 +148,14 @@ func (p *pushing) chooseCard(tree string) error {
 			return err
 		}
 	} else {
-		p.card = text
-		p.layers = slices.DeleteFunc(p.layers, func(l Layer) bool { return l.Path == cardPath })
-		p.layers = append(p.layers, Layer{Path: cardPath, MediaType: v1.MediaTypeModelDocRaw, Digest: digest.Bytes(text), Size: int64(len(text))})
+		p.made = map[string][]byte{cardPath: text}
+		for _, picture := range p.request.Pictures {
+			p.made[picture.Name] = picture.Data
+		}
+		p.layers = slices.DeleteFunc(p.layers, func(l Layer) bool { _, made := p.made[l.Path]; return made })
+		for path, data := range p.made {
+			p.layers = append(p.layers, Layer{Path: path, MediaType: v1.MediaTypeModelDocRaw, Digest: digest.Bytes(data), Size: int64(len(data))})
+		}
 		slices.SortFunc(p.layers, func(a, b Layer) int { return strings.Compare(a.Path, b.Path) })
 	}
 	if text == nil {
@@ -273,8 +279,8 @@ func (p *pushing) store(ctx context.Context, r *Registry) error {
 }
 
 func (p *pushing) storeLayer(ctx context.Context, r *Registry, layer Layer) (err error) {
-	if layer.Path == cardPath && p.card != nil {
-		return r.backend.Put(ctx, p.request.Model, layer.descriptor(), bytes.NewReader(p.card))
+	if data, made := p.made[layer.Path]; made {
+		return r.backend.Put(ctx, p.request.Model, layer.descriptor(), bytes.NewReader(data))
 	}
 	content, err := os.Open(p.folder.path(layer.Path))
 	if err != nil {

@@ -1,5 +1,6 @@
-// Command gendocs writes what is made from the command tree and the option structs: docs/cli, man
-// pages, shell completions, and the JSON schema of recipes. It keeps this code out of the tool.
+// Command gendocs writes what is made from the command tree and the option structs: docs/cli and
+// the JSON schema of recipes, which the repository keeps, and with -release the man pages and shell
+// completions, which only a release holds. It keeps this code out of the tool.
 //
 // The same source gives the same files, byte for byte; a file that is no longer made is removed.
 package main
@@ -23,24 +24,34 @@ import (
 	"github.com/t5ctl/t5ctl/recipes/schemagen"
 )
 
-// folders hold generated files alone.
-func folders() []string { return []string{"docs/cli", "docs/man", "completions"} }
-
 func main() {
 	root := flag.String("root", ".", "`folder` of go.mod")
+	release := flag.String("release", "", "`folder` for man pages and completions, written instead of what the repository keeps")
 	flag.Parse()
-	if err := run(*root); err != nil {
+	if err := run(*root, *release); err != nil {
 		fmt.Fprintln(os.Stderr, "gendocs:", err)
 		os.Exit(1)
 	}
 }
 
-func run(root string) error {
-	files, err := generate(root)
+func run(root, release string) error {
+	if release != "" {
+		files, err := forRelease()
+		if err != nil {
+			return err
+		}
+		return write(release, files, "man", "completions")
+	}
+	files, err := forRepository(root)
 	if err != nil {
 		return err
 	}
-	for _, folder := range folders() {
+	return write(root, files, "docs/cli")
+}
+
+// write puts files below root; the folders hold nothing else.
+func write(root string, files map[string][]byte, folders ...string) error {
+	for _, folder := range folders {
 		if err := os.RemoveAll(filepath.Join(root, folder)); err != nil {
 			return err
 		}
@@ -57,56 +68,69 @@ func run(root string) error {
 	return nil
 }
 
-// generate makes all files, by their path below root.
-func generate(root string) (map[string][]byte, error) {
+// commands is the tree that everything is made of.
+func commands() *cobra.Command {
 	tree := cli.NewRoot(cli.NewApp(strings.NewReader(""), io.Discard, io.Discard))
 	tree.DisableAutoGenTag = true
 	tree.InitDefaultHelpCmd()
+	return tree
+}
+
+// forRepository makes the files that are kept, by their path below root.
+func forRepository(root string) (map[string][]byte, error) {
 	files := make(map[string][]byte)
-	if err := commandPages(tree, files); err != nil {
-		return nil, err
-	}
-	if err := completions(tree, files); err != nil {
-		return nil, err
-	}
-	schema, err := schemagen.Recipe(root)
+	err := each(commands(), func(cmd *cobra.Command, name string) error {
+		if cmd.IsAdditionalHelpTopicCommand() {
+			files["docs/cli/"+cmd.Name()+".md"] = topicPage(cmd)
+			return nil
+		}
+		var page bytes.Buffer
+		err := doc.GenMarkdownCustom(cmd, &page, link)
+		if !cmd.HasParent() {
+			topicIndex(cmd, &page)
+		}
+		files["docs/cli/"+name+".md"] = page.Bytes()
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	files["recipes/schema.json"] = schema
-	return files, nil
+	files["recipes/schema.json"], err = schemagen.Recipe(root)
+	return files, err
 }
 
-// commandPages makes a page of docs/cli and a man page for each command and help topic.
-func commandPages(cmd *cobra.Command, files map[string][]byte) error {
+// forRelease makes man pages and completions.
+func forRelease() (map[string][]byte, error) {
+	files := make(map[string][]byte)
+	tree := commands()
+	err := each(tree, func(cmd *cobra.Command, name string) error {
+		if cmd.IsAdditionalHelpTopicCommand() {
+			return nil
+		}
+		var man bytes.Buffer
+		header := doc.GenManHeader{Title: strings.ToUpper(name), Section: "1", Source: "t5ctl", Manual: "t5ctl manual", Date: new(time.Time)}
+		err := doc.GenMan(cmd, &header, &man)
+		undated := strings.ReplaceAll(man.String(), `"Jan 0001"`, `""`) // a date would change without the text
+		files["man/"+name+".1"] = []byte(undated)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return files, completions(tree, files)
+}
+
+// each visits the commands and help topics that are shown, with their names as files have them.
+func each(cmd *cobra.Command, visit func(cmd *cobra.Command, name string) error) error {
 	for _, sub := range cmd.Commands() {
-		if err := commandPages(sub, files); err != nil {
+		if err := each(sub, visit); err != nil {
 			return err
 		}
 	}
 	if cmd.Hidden {
 		return nil
 	}
-	name := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
-	if cmd.IsAdditionalHelpTopicCommand() {
-		files["docs/cli/"+cmd.Name()+".md"] = topicPage(cmd)
-		return nil
-	}
-	var page, man bytes.Buffer
-	if err := doc.GenMarkdownCustom(cmd, &page, link); err != nil {
-		return err
-	}
-	if !cmd.HasParent() {
-		topicIndex(cmd, &page)
-	}
-	files["docs/cli/"+name+".md"] = page.Bytes()
-	header := doc.GenManHeader{Title: strings.ToUpper(name), Section: "1", Source: "t5ctl", Manual: "t5ctl manual", Date: new(time.Time)}
-	if err := doc.GenMan(cmd, &header, &man); err != nil {
-		return err
-	}
-	undated := strings.ReplaceAll(man.String(), `"Jan 0001"`, `""`) // a date would change without the text
-	files["docs/man/"+name+".1"] = []byte(undated)
-	return nil
+	return visit(cmd, strings.ReplaceAll(cmd.CommandPath(), " ", "-"))
 }
 
 // link turns cobra's names of pages, with underscores, into ours.

@@ -77,17 +77,26 @@ func (p *PCG64) Choice(dst []int32, n int) {
 	}
 }
 
-// Bools fills dst as integers(2, size=len(dst), dtype=bool) does: the bits of 32-bit words, low
-// first. What is left of the last word is dropped at the end of the call.
-func (p *PCG64) Bools(dst []bool) {
-	var word uint32
+// Bools are the values of integers(2, dtype=bool): the bits of 32-bit words, low first. What is left of
+// the last word is dropped where the call ends that the reads stand for.
+type Bools struct {
+	p    *PCG64
+	word uint32
+	left int
+}
+
+// Bools begins a call.
+func (p *PCG64) Bools() *Bools { return &Bools{p: p} }
+
+// Read fills dst with the next values.
+func (b *Bools) Read(dst []bool) {
 	for i := range dst {
-		if i%32 == 0 {
-			word = p.Uint32()
-		} else {
-			word >>= 1
+		if b.left == 0 {
+			b.word, b.left = b.p.Uint32(), 32
 		}
-		dst[i] = word&1 != 0
+		dst[i] = b.word&1 != 0
+		b.word >>= 1
+		b.left--
 	}
 }
 

@@ -24,33 +24,74 @@ type Metric struct {
 	Single  bool                        // Score32 is single precision itself (chrF and TER), not only its input (BLEU)
 }
 
-// Stats are the statistics of a system, one row a segment.
-type Stats [][]float64
+// Stats are the statistics of a system, one row a segment, in single precision as long as all of them
+// have one there: counts do, so that a statistic of a long file takes four bytes.
+type Stats struct {
+	width  int
+	single []float32
+	double []float64 // in place of single, once some value needs it
+}
 
-func (s Stats) sum() []float64 {
-	out := make([]float64, len(s[0]))
-	for _, row := range s {
-		for k, v := range row {
+// NewStats makes statistics of so many columns and no rows.
+func NewStats(width int) *Stats { return &Stats{width: width} }
+
+// Append adds a row.
+func (s *Stats) Append(row []float64) {
+	if s.double == nil && slices.ContainsFunc(row, func(v float64) bool { return float64(float32(v)) != v }) {
+		s.double = make([]float64, 0, len(s.single)+len(row))
+		for _, v := range s.single {
+			s.double = append(s.double, float64(v))
+		}
+		s.single = nil
+	}
+	if s.double != nil {
+		s.double = append(s.double, row...)
+		return
+	}
+	for _, v := range row {
+		s.single = append(s.single, float32(v))
+	}
+}
+
+// Rows is the number of rows.
+func (s *Stats) Rows() int { return (len(s.single) + len(s.double)) / s.width }
+
+// Width is the number of columns.
+func (s *Stats) Width() int { return s.width }
+
+// Row copies row i to dst, which it returns.
+func (s *Stats) Row(dst []float64, i int) []float64 {
+	if s.double != nil {
+		copy(dst, s.double[i*s.width:(i+1)*s.width])
+		return dst
+	}
+	for k, v := range s.single[i*s.width : (i+1)*s.width] {
+		dst[k] = float64(v)
+	}
+	return dst
+}
+
+// Equal reports whether both hold the same values.
+func (s *Stats) Equal(o *Stats) bool {
+	return s.width == o.width && slices.Equal(s.single, o.single) && slices.Equal(s.double, o.double)
+}
+
+func (s *Stats) sum() []float64 {
+	out, row := make([]float64, s.width), make([]float64, s.width)
+	for i := range s.Rows() {
+		for k, v := range s.Row(row, i) {
 			out[k] += v
 		}
 	}
 	return out
 }
 
-// flat holds statistics in single precision, row after row.
-type flat struct {
-	rows, width int
-	v           []float32
-}
-
-func (s Stats) single() flat {
-	f := flat{len(s), len(s[0]), make([]float32, 0, len(s)*len(s[0]))}
-	for _, row := range s {
-		for _, v := range row {
-			f.v = append(f.v, float32(v))
-		}
+// narrow holds all values in single precision, row after row.
+func (s *Stats) narrow() []float32 {
+	if s.double == nil {
+		return s.single
 	}
-	return f
+	return narrow(s.double)
 }
 
 // Result is what a test says of one system.
@@ -66,28 +107,28 @@ type Result struct {
 
 // Interval is the bootstrap of one system on its own: all resampled scores in the order drawn, their
 // mean rounded once, and half the width of their 95 % interval.
-func Interval(m Metric, s Stats, samples int, seed uint64) (scores []float64, mean, ci float64) {
-	scores = resample(m, s.single(), draw(numpy.NewPCG64(seed), len(s), samples))
+func Interval(m Metric, s *Stats, samples int, seed uint64) (scores []float64, mean, ci float64) {
+	scores = resample(m, []*Stats{s}, numpy.NewPCG64(seed), samples)[0]
 	sorted := slices.Sorted(slices.Values(scores))
 	return scores, exactMean(sorted, m.Single), m.halfWidth(sorted)
 }
 
 // Bootstrap compares systems with a baseline by paired bootstrap resampling. The first result is the
 // baseline's.
-func Bootstrap(m Metric, baseline Stats, systems []Stats, samples int, seed uint64) []Result {
-	out := []Result{m.baseline(baseline, samples, seed)}
-	picks := draw(numpy.NewPCG64(seed), len(baseline), samples)
-	before := resample(m, baseline.single(), picks)
-	for _, s := range systems {
-		r := Result{Score: m.Score(s.sum()), Same: same(baseline, s)}
-		scores := resample(m, s.single(), picks)
-		m.estimate(&r, scores)
-		p := m.bootstrapP(scores, before, math.Abs(out[0].Score-r.Score))
-		r.P = &p
-		r.Deltas = make([]float64, len(scores))
-		for i := range scores {
-			r.Deltas[i] = scores[i] - before[i]
+func Bootstrap(m Metric, baseline *Stats, systems []*Stats, samples int, seed uint64) []Result {
+	scores := resample(m, append([]*Stats{baseline}, systems...), numpy.NewPCG64(seed), samples)
+	first := Result{Score: m.Score(baseline.sum()), Same: true}
+	m.estimate(&first, scores[0])
+	out := []Result{first}
+	for k, s := range systems {
+		r := Result{Score: m.Score(s.sum()), Same: baseline.Equal(s)}
+		m.estimate(&r, scores[k+1])
+		r.Deltas = make([]float64, samples)
+		for i := range r.Deltas {
+			r.Deltas[i] = scores[k+1][i] - scores[0][i]
 		}
+		p := m.BootstrapP(r.Deltas, r.Score-first.Score, 0)
+		r.P = &p
 		out = append(out, r)
 	}
 	return out
@@ -95,59 +136,105 @@ func Bootstrap(m Metric, baseline Stats, systems []Stats, samples int, seed uint
 
 // Randomization compares systems with a baseline by approximate randomization: the outputs of both are
 // swapped at random. confidence, where above 0, is the number of resamples for intervals beside it.
-func Randomization(m Metric, baseline Stats, systems []Stats, trials, confidence int, seed uint64) []Result {
-	out := []Result{m.baseline(baseline, confidence, seed)}
-	n := len(baseline)
-	rng := numpy.NewPCG64(seed)
-	mask := make([]bool, trials*n)
-	rng.Bools(mask)
-	var picks []int32
-	if confidence > 0 {
-		picks = draw(rng, n, confidence)
+func Randomization(m Metric, baseline *Stats, systems []*Stats, trials, confidence int, seed uint64) []Result {
+	n, width := baseline.Rows(), baseline.Width()
+	all := append([]*Stats{baseline}, systems...)
+	out := make([]Result, len(all))
+	for k, s := range all {
+		out[k] = Result{Score: m.Score(s.sum()), Same: baseline.Equal(s)}
 	}
-	for _, s := range systems {
-		r := Result{Score: m.Score(s.sum()), Same: same(baseline, s)}
-		real := math.Abs(out[0].Score - r.Score)
-		var beyond atomic.Int64
-		parallel(trials, func(i int) {
-			a, b := shuffled(baseline, s, mask[i*n:(i+1)*n])
-			if math.Abs(m.Score(a)-m.Score(b)) > real {
-				beyond.Add(1)
+	swaps := make([]swapper, len(systems))
+	for k, s := range systems {
+		swaps[k] = newSwapper(baseline, s)
+	}
+	beyond := make([]atomic.Int64, len(all))
+	rng := numpy.NewPCG64(seed)
+	bits := rng.Bools()
+	parallel(trials, func() ([]bool, func(i int, mask []bool)) {
+		a, b := make([]float64, width), make([]float64, width)
+		return make([]bool, n), func(_ int, mask []bool) {
+			for k, swap := range swaps {
+				swap(a, b, mask)
+				if math.Abs(m.Score(a)-m.Score(b)) > math.Abs(out[0].Score-out[k+1].Score) {
+					beyond[k+1].Add(1)
+				}
 			}
-		})
-		p := float64(beyond.Load()+1) / float64(trials+1)
-		r.P = &p
-		if confidence > 0 {
-			m.estimate(&r, resample(m, s.single(), picks))
 		}
-		out = append(out, r)
+	}, bits.Read)
+	for k := range systems {
+		p := float64(beyond[k+1].Load()+1) / float64(trials+1)
+		out[k+1].P = &p
+	}
+	if confidence > 0 {
+		// The baseline's interval has a stream of its own, as in the reference tool.
+		m.estimate(&out[0], resample(m, all[:1], numpy.NewPCG64(seed), confidence)[0])
+		for k, scores := range resample(m, systems, rng, confidence) {
+			m.estimate(&out[k+1], scores)
+		}
 	}
 	return out
 }
 
-// shuffled sums two pseudo-systems: where the mask holds, a has the baseline's segment.
-func shuffled(baseline, system Stats, mask []bool) (a, b []float64) {
-	width := len(baseline[0])
-	a, b = make([]float64, width), make([]float64, width)
-	for i, base := range mask {
-		x, y := system[i], baseline[i]
-		if base {
-			x, y = y, x
+// swapper sums two pseudo-systems to a and b: where the mask holds, a has the baseline's segment.
+type swapper func(a, b []float64, mask []bool)
+
+func newSwapper(baseline, system *Stats) swapper {
+	if !baseline.whole() || !system.whole() {
+		return func(a, b []float64, mask []bool) { swapRows(a, b, baseline, system, mask) }
+	}
+	// Sums of whole numbers are exact in any order, so only what differs needs to be added up.
+	width := baseline.width
+	var differ []int
+	var extra []float32 // of the system, row after row
+	for i := range baseline.Rows() {
+		x, y := baseline.single[i*width:][:width], system.single[i*width:][:width]
+		if slices.Equal(x, y) {
+			continue
 		}
-		for k := range width {
-			a[k] += x[k]
-			b[k] += y[k]
+		differ = append(differ, i)
+		for k := range x {
+			extra = append(extra, y[k]-x[k])
 		}
 	}
-	return a, b
+	first, second := baseline.sum(), system.sum()
+	return func(a, b []float64, mask []bool) {
+		clear(b)
+		for at, i := range differ {
+			if mask[i] {
+				continue
+			}
+			for k, v := range extra[at*width:][:len(b)] {
+				b[k] += float64(v)
+			}
+		}
+		for k, v := range b {
+			a[k], b[k] = first[k]+v, second[k]-v
+		}
+	}
 }
 
-func (m Metric) baseline(s Stats, samples int, seed uint64) Result {
-	r := Result{Score: m.Score(s.sum()), Same: true}
-	if samples > 0 {
-		m.estimate(&r, resample(m, s.single(), draw(numpy.NewPCG64(seed), len(s), samples)))
+// swapRows is the swapper for statistics of any kind.
+func swapRows(a, b []float64, baseline, system *Stats, mask []bool) {
+	x, y := make([]float64, len(a)), make([]float64, len(a))
+	clear(a)
+	clear(b)
+	for i, base := range mask {
+		p, q := system.Row(x, i), baseline.Row(y, i)
+		if base {
+			p, q = q, p
+		}
+		for k := range a {
+			a[k] += p[k]
+			b[k] += q[k]
+		}
 	}
-	return r
+}
+
+// whole reports whether all values are whole numbers so small that their differences are exact.
+func (s *Stats) whole() bool {
+	return s.double == nil && !slices.ContainsFunc(s.single, func(v float32) bool {
+		return v != float32(int32(v)) || v < -1<<22 || v > 1<<22
+	})
 }
 
 // estimate fills in mean and interval as the paired tests do: NumPy's sum of the sorted scores.
@@ -172,34 +259,32 @@ func (m Metric) halfWidth(sorted []float64) float64 {
 	return 0.5 * (b - a)
 }
 
-// bootstrapP is the share of resamples whose difference strays from the mean difference by more than
-// the real one.
-func (m Metric) bootstrapP(scores, before []float64, real float64) float64 {
-	beyond := 1
+// BootstrapP is the p-value of a difference of at most bound, from the resampled differences: the
+// share of resamples whose distance from bound exceeds their mean distance by more than the real one.
+// With a bound of 0 it is sacreBLEU's. It serves for differences on either side of the bound.
+func (m Metric) BootstrapP(deltas []float64, real, bound float64) float64 {
 	if m.Single {
-		diffs := make([]float32, len(scores))
-		for i := range diffs {
-			diffs[i] = float32(math.Abs(float64(float32(scores[i]) - float32(before[i]))))
+		diffs := make([]float32, len(deltas))
+		for i, d := range deltas {
+			diffs[i] = float32(math.Abs(d - bound))
 		}
-		mean := numpy.Mean(diffs)
-		for _, d := range diffs {
-			if d-mean > float32(real) {
-				beyond++
-			}
-		}
-	} else {
-		diffs := make([]float64, len(scores))
-		for i := range diffs {
-			diffs[i] = math.Abs(scores[i] - before[i])
-		}
-		mean := numpy.Mean(diffs)
-		for _, d := range diffs {
-			if d-mean > real {
-				beyond++
-			}
+		return pValue(diffs, float32(math.Abs(real-bound)))
+	}
+	diffs := make([]float64, len(deltas))
+	for i, d := range deltas {
+		diffs[i] = math.Abs(d - bound)
+	}
+	return pValue(diffs, math.Abs(real-bound))
+}
+
+func pValue[T float32 | float64](diffs []T, real T) float64 {
+	mean, beyond := numpy.Mean(diffs), 1
+	for _, d := range diffs {
+		if d-mean > real {
+			beyond++
 		}
 	}
-	return float64(beyond) / float64(len(scores)+1)
+	return float64(beyond) / float64(len(diffs)+1)
 }
 
 func narrow(v []float64) []float32 {
@@ -210,49 +295,62 @@ func narrow(v []float64) []float32 {
 	return out
 }
 
-// draw is choice(n, size=(samples, n)).
-func draw(rng *numpy.PCG64, n, samples int) []int32 {
-	picks := make([]int32, n*samples)
-	rng.Choice(picks, n)
-	return picks
-}
-
-// resample scores the sums of drawn rows.
-func resample(m Metric, f flat, picks []int32) []float64 {
-	out := make([]float64, len(picks)/f.rows)
-	parallel(len(out), func(i int) {
-		sum := make([]float32, f.width)
-		for _, r := range picks[i*f.rows : (i+1)*f.rows] {
-			row := f.v[int(r)*f.width:][:len(sum)]
-			for k := range sum {
-				sum[k] += row[k]
+// resample scores the sums of drawn rows, the same rows of every system: choice(n, size=(samples, n)),
+// of which only what is being added up is in memory.
+func resample(m Metric, systems []*Stats, rng *numpy.PCG64, samples int) [][]float64 {
+	n, width := systems[0].Rows(), systems[0].Width()
+	flat, out := make([][]float32, len(systems)), make([][]float64, len(systems))
+	for k, s := range systems {
+		flat[k], out[k] = s.narrow(), make([]float64, samples)
+	}
+	parallel(samples, func() ([]int32, func(i int, picks []int32)) {
+		sum := make([]float32, width)
+		return make([]int32, n), func(i int, picks []int32) {
+			for k, v := range flat {
+				clear(sum)
+				add(sum, v, picks)
+				out[k][i] = m.Score32(sum)
 			}
 		}
-		out[i] = m.Score32(sum)
-	})
+	}, func(picks []int32) { rng.Choice(picks, n) })
 	return out
 }
 
-// parallel calls do with 0 to n-1, in any order.
-func parallel(n int, do func(i int)) {
-	var next atomic.Int64
+// add adds the picked rows of v to sum, in order.
+func add(sum, v []float32, picks []int32) {
+	for _, r := range picks {
+		row := v[int(r)*len(sum):][:len(sum)]
+		for k := range sum {
+			sum[k] += row[k]
+		}
+	}
+}
+
+// parallel works through 0 to n-1, in any order. What each step needs is drawn one after the other,
+// in order, into the buffer of whichever worker takes it.
+func parallel[T any](n int, worker func() (buffer []T, do func(i int, drawn []T)), draw func([]T)) {
+	var mu sync.Mutex
+	next := 0
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), n) {
 		wg.Go(func() {
+			buffer, do := worker()
 			for {
-				i := int(next.Add(1)) - 1
+				mu.Lock()
+				i := next
+				next++
+				if i < n {
+					draw(buffer)
+				}
+				mu.Unlock()
 				if i >= n {
 					return
 				}
-				do(i)
+				do(i, buffer)
 			}
 		})
 	}
 	wg.Wait()
-}
-
-func same(a, b Stats) bool {
-	return slices.EqualFunc(a, b, func(x, y []float64) bool { return slices.Equal(x, y) })
 }
 
 // exactMean is Python's statistics.mean: the exact mean, rounded once to the type of the scores.

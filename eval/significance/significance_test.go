@@ -39,7 +39,7 @@ type line struct {
 }
 
 // statistics counts the statistics of every system.
-func statistics(t *testing.T, l line, name string) (string, significance.Metric, []significance.Stats) {
+func statistics(t *testing.T, l line, name string) (string, significance.Metric, []*significance.Stats) {
 	t.Helper()
 	o := l.Metrics[name]
 	var m significance.Metric
@@ -68,13 +68,14 @@ func statistics(t *testing.T, l line, name string) (string, significance.Metric,
 		label, width, count = "TER", len(c.Columns()), c.NewCounter().Count
 		m = significance.Metric{Score: c.Score, Score32: func(s []float32) float64 { return float64(c.Score32(s)) }, Single: true}
 	}
-	var all []significance.Stats
+	var all []*significance.Stats
 	corpus := evaltest.Corpus{Refs: l.Refs}
 	for _, hyps := range l.Systems {
-		stats := make(significance.Stats, len(hyps))
+		stats := significance.NewStats(width)
+		row := make([]float64, width)
 		for i, h := range hyps {
-			stats[i] = make([]float64, width)
-			count(stats[i], h, corpus.Segment(i))
+			count(row, h, corpus.Segment(i))
+			stats.Append(row)
 		}
 		all = append(all, stats)
 	}

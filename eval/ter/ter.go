@@ -66,10 +66,13 @@ func score[T float32 | float64](sum []T) T {
 
 // Counter computes the statistics of segments one after the other. It is for one goroutine.
 type Counter struct {
-	t     *TER
-	words ngram.Words
-	names []string // by number
-	e     editor
+	t      *TER
+	words  ngram.Words
+	names  []string // by number
+	fields []string
+	hyp    []int32
+	ref    []int32
+	e      editor
 }
 
 // NewCounter makes a Counter.
@@ -80,28 +83,29 @@ func (t *TER) NewCounter() *Counter { return &Counter{t: t} }
 func (c *Counter) Count(dst []float64, hyp string, refs []string) {
 	c.words.Reset()
 	c.names = c.names[:0]
-	out := c.numbers(c.t.tok.tokenize(hyp))
+	c.hyp = c.numbers(c.hyp, c.t.tok.tokenize(hyp))
 	best, total := -1, 0
 	for _, r := range refs {
-		ref := c.numbers(c.t.tok.tokenize(c.t.tok.tokenize(r)))
-		total += len(ref)
-		if n := c.e.edits(out, ref, c.names); best < 0 || n < best {
+		c.ref = c.numbers(c.ref, c.t.tok.twice(r))
+		total += len(c.ref)
+		if n := c.e.edits(c.hyp, c.ref, c.names); best < 0 || n < best {
 			best = n
 		}
 	}
 	dst[0], dst[1] = float64(best), float64(total)/float64(len(refs))
 }
 
-func (c *Counter) numbers(line string) []int32 {
-	fields := pytext.Fields(line)
-	out := make([]int32, len(fields))
-	for i, f := range fields {
-		out[i] = c.words.ID(f)
-		if int(out[i]) == len(c.names) {
+func (c *Counter) numbers(dst []int32, line string) []int32 {
+	c.fields = pytext.AppendFields(c.fields[:0], line)
+	dst = dst[:0]
+	for _, f := range c.fields {
+		id := c.words.ID(f)
+		if int(id) == len(c.names) {
 			c.names = append(c.names, f)
 		}
+		dst = append(dst, id)
 	}
-	return out
+	return dst
 }
 
 // Tercom's limits.
@@ -112,29 +116,34 @@ const (
 	maxCandidates    = 1000
 )
 
-// Operations of the trace that rewrites the output into the reference.
+// Operations of the trace that rewrites the output into the reference. Of equal costs the least counts.
 const (
-	keep       = ' '
-	substitute = 's'
-	insert     = 'i'
-	remove     = 'd'
-	undefined  = 'x'
+	keep = iota
+	substitute
+	remove
+	insert
 )
 
-// cell is an entry of the distance matrix.
-type cell struct {
-	cost int32
-	op   byte
-}
+// cell is an entry of the distance matrix: four times the cost, and the operation that led there.
+type cell int32
 
-const infinite = 1 << 30
+const (
+	one       = cell(4)                  // a cost of one
+	undefined = cell(1<<30 | substitute) // outside the beam
+)
+
+// next is the cell behind c, with another operation and a cost of one more.
+func (c cell) next(op cell) cell { return c&^3 + one + op }
 
 // editor holds the matrix of one pair; rows of a common start are kept between shifts.
 type editor struct {
 	ref    []int32
 	matrix [][]cell
 	last   []int32 // the words that matrix was filled for
-	length int     // of the outputs that the beam was laid out for
+
+	words, spare []int32 // the output under way, and memory for a candidate
+	a            alignment
+	ops          []cell
 }
 
 // edits is the number of edits and shifts that make the output the reference.
@@ -143,22 +152,22 @@ func (e *editor) edits(hyp, ref []int32, names []string) int {
 		return len(hyp)
 	}
 	e.start(ref, len(hyp))
-	words := slices.Clone(hyp)
+	e.words = append(e.words[:0], hyp...)
 	shifts, candidates := 0, 0
 	for {
-		gain, moved, seen := e.shift(words, candidates, names)
+		best, seen := e.shift(e.words, candidates, names)
 		candidates = seen
-		if candidates >= maxCandidates || gain <= 0 {
+		if candidates >= maxCandidates || best.gain <= 0 {
 			break
 		}
 		shifts++
-		words = moved
+		e.words = append(e.words[:0], best.words...)
 	}
-	return shifts + e.distance(words)
+	return shifts + e.distance(e.words)
 }
 
 func (e *editor) start(ref []int32, n int) {
-	e.ref, e.last, e.length = ref, e.last[:0], n
+	e.ref, e.last = ref, e.last[:0]
 	for len(e.matrix) <= n {
 		e.matrix = append(e.matrix, nil)
 	}
@@ -166,7 +175,7 @@ func (e *editor) start(ref []int32, n int) {
 		e.matrix[i] = slices.Grow(e.matrix[i][:0], len(ref)+1)[:len(ref)+1]
 	}
 	for j := range e.matrix[0] {
-		e.matrix[0][j] = cell{int32(j), insert}
+		e.matrix[0][j] = cell(j)*one + insert
 	}
 }
 
@@ -178,7 +187,7 @@ func (e *editor) distance(words []int32) int {
 	}
 	n, m := len(words), len(e.ref)
 	if same == n && len(e.last) == n {
-		return int(e.matrix[n][m].cost)
+		return int(e.matrix[n][m] / one)
 	}
 	ratio := 1.0
 	if n > 0 {
@@ -197,7 +206,7 @@ func (e *editor) distance(words []int32) int {
 		e.fill(i, low, high, words[i-1])
 	}
 	e.last = append(e.last[:same], words[same:]...)
-	return int(e.matrix[n][m].cost)
+	return int(e.matrix[n][m] / one)
 }
 
 func ceil(x float64) int {
@@ -212,28 +221,33 @@ func ceil(x float64) int {
 // substitute, then remove, then insert.
 func (e *editor) fill(i, low, high int, word int32) {
 	above, row := e.matrix[i-1], e.matrix[i]
-	for j := range row {
-		row[j] = cell{infinite, undefined}
+	for j := range row[:min(low, len(row))] {
+		row[j] = undefined
 	}
-	for j := low; j < high; j++ {
-		if j == 0 {
-			row[0] = cell{above[0].cost + 1, remove}
-			continue
+	for j := max(high, low, 0); j < len(row); j++ {
+		row[j] = undefined
+	}
+	if low >= high {
+		return
+	}
+	left := undefined
+	if low == 0 {
+		left = above[0].next(remove)
+		row[0] = left
+		low = 1
+	}
+	above, row = above[:high], row[:high]
+	ref := e.ref[:high-1]
+	for j := low; j < len(row); j++ {
+		best := above[j-1] &^ 3 // keep
+		if word != ref[j-1] {
+			best += one + substitute
 		}
-		best := cell{above[j-1].cost, keep}
-		if word != e.ref[j-1] {
-			best = cell{above[j-1].cost + 1, substitute}
+		best = min(best, above[j].next(remove), left.next(insert))
+		if best >= undefined&^3 {
+			best = undefined
 		}
-		if best.cost >= infinite {
-			best = cell{infinite, undefined}
-		}
-		if c := above[j].cost + 1; c < best.cost {
-			best = cell{c, remove}
-		}
-		if c := row[j-1].cost + 1; c < best.cost {
-			best = cell{c, insert}
-		}
-		row[j] = best
+		row[j], left = best, best
 	}
 }
 
@@ -245,12 +259,12 @@ type alignment struct {
 	hypErr []bool
 }
 
-// align reads the trace of the last distance back.
-func (e *editor) align(n int) alignment {
-	var ops []byte
+// align reads the trace of the last distance back. It is valid until the next call.
+func (e *editor) align(n int) *alignment {
+	e.ops = e.ops[:0]
 	for i, j := n, len(e.ref); i > 0 || j > 0; {
-		op := e.matrix[i][j].op
-		ops = append(ops, op)
+		op := e.matrix[i][j] & 3
+		e.ops = append(e.ops, op)
 		if op != insert {
 			i--
 		}
@@ -258,10 +272,11 @@ func (e *editor) align(n int) alignment {
 			j--
 		}
 	}
-	slices.Reverse(ops)
-	var a alignment
+	slices.Reverse(e.ops)
+	a := &e.a
+	a.at, a.refErr, a.hypErr = a.at[:0], a.refErr[:0], a.hypErr[:0]
 	hyp := -1
-	for _, op := range ops {
+	for _, op := range e.ops {
 		wrong := op != keep
 		if op != insert { // a word of the output
 			hyp++
@@ -275,14 +290,14 @@ func (e *editor) align(n int) alignment {
 	return a
 }
 
-// candidate is a possible shift; the greatest in this order wins.
+// candidate is a possible shift; the greatest in this order wins. The zero value is none.
 type candidate struct {
 	gain, length, start, target int
 	words                       []int32
 }
 
 func (c *candidate) better(than *candidate, names []string) bool {
-	if than == nil {
+	if than.length == 0 {
 		return true
 	}
 	for _, d := range [4]int{c.gain - than.gain, c.length - than.length, than.start - c.start, than.target - c.target} {
@@ -299,69 +314,66 @@ func (c *candidate) better(than *candidate, names []string) bool {
 }
 
 // shift finds the shift that saves most edits.
-func (e *editor) shift(words []int32, candidates int, names []string) (gain int, moved []int32, seen int) {
+func (e *editor) shift(words []int32, candidates int, names []string) (best candidate, seen int) {
 	before := e.distance(words)
 	a := e.align(len(words))
-	var best *candidate
 	for start := range words {
 		for at := max(0, start-maxShiftDistance); at < min(len(e.ref), start+maxShiftDistance+1); at++ {
 			for length := 1; length <= maxShiftWords && start+length <= len(words) && at+length <= len(e.ref) && words[start+length-1] == e.ref[at+length-1]; length++ {
 				if !anyOf(a.hypErr[start:start+length]) || !anyOf(a.refErr[at:at+length]) || (start <= a.at[at] && a.at[at] < start+length) {
 					continue
 				}
-				best = e.tryTargets(words, a, start, at, length, before, &candidates, best, names)
+				e.tryTargets(words, start, at, length, before, &candidates, &best, names)
 				if candidates >= maxCandidates {
-					return best.result(words, candidates)
+					return best, candidates
 				}
 			}
 		}
 	}
-	return best.result(words, candidates)
-}
-
-func (c *candidate) result(words []int32, seen int) (int, []int32, int) {
-	if c == nil {
-		return 0, words, seen
-	}
-	return c.gain, c.words, seen
+	return best, candidates
 }
 
 func anyOf(flags []bool) bool { return slices.Contains(flags, true) }
 
 // tryTargets tries to put a run of words before each place that the reference suggests.
-func (e *editor) tryTargets(words []int32, a alignment, start, at, length, before int, candidates *int, best *candidate, names []string) *candidate {
+func (e *editor) tryTargets(words []int32, start, at, length, before int, candidates *int, best *candidate, names []string) {
 	previous := -1
 	for offset := -1; offset < length; offset++ {
 		target := 0
-		if at+offset >= len(a.at) {
+		if at+offset >= len(e.a.at) {
 			break
 		}
 		if at+offset >= 0 {
-			target = a.at[at+offset] + 1
+			target = e.a.at[at+offset] + 1
 		}
 		if target == previous {
 			continue
 		}
 		previous = target
-		c := candidate{length: length, start: start, target: target, words: moveRun(words, start, length, target)}
+		c := candidate{length: length, start: start, target: target, words: moveRun(e.spare[:0], words, start, length, target)}
 		c.gain = before - e.distance(c.words)
 		*candidates++
+		e.spare = c.words
 		if c.better(best, names) {
-			best = &c
+			e.spare = best.words
+			*best = c
 		}
 	}
-	return best
 }
 
-// moveRun takes words[start:start+length] out and puts it before what stood at target.
-func moveRun(words []int32, start, length, target int) []int32 {
-	run := words[start : start+length]
+// moveRun appends words to dst, with words[start:start+length] taken out and put before what stood at
+// target.
+func moveRun(dst, words []int32, start, length, target int) []int32 {
+	run, after := words[start:start+length], words[start+length:]
 	switch {
 	case target < start:
-		return slices.Concat(words[:target], run, words[target:start], words[start+length:])
+		dst = append(append(dst, words[:target]...), run...)
+		return append(append(dst, words[target:start]...), after...)
 	case target > start+length:
-		return slices.Concat(words[:start], words[start+length:target], run, words[target:])
+		dst = append(append(dst, words[:start]...), words[start+length:target]...)
+		return append(append(dst, run...), words[target:]...)
 	}
 	end := min(len(words), length+target)
-	return slices.Concat(words[:start], words[start+length:end], run, words[end:])
+	dst = append(append(dst, words[:start]...), words[start+length:end]...)
+	return append(append(dst, run...), words[end:]...)
 }

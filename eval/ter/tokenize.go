@@ -49,7 +49,7 @@ const (
 	fullWidthPunct = `[\x{ff0e}\x{ff0c}\x{ff1f}\x{ff1a}\x{ff1b}\x{ff01}\x{ff02}\x{ff08}\x{ff09}]`
 )
 
-// tokenize is the tokenized line as one string.
+// tokenize is the tokenized line as one string, with white space between tokens.
 func (t *tokenizer) tokenize(line string) string {
 	line = pytext.TrimRight(line)
 	if line == "" {
@@ -64,7 +64,16 @@ func (t *tokenizer) tokenize(line string) string {
 	for _, r := range t.rules {
 		line = r.re.ReplaceAllString(line, r.by)
 	}
-	return pytext.Join(line)
+	return line
+}
+
+// twice is a reference as the reference tool tokenizes it: once, and then again.
+func (t *tokenizer) twice(line string) string {
+	line = t.tokenize(line)
+	if t.opts.Normalized || len(t.rules) > 0 { // all else changes nothing the second time
+		line = t.tokenize(pytext.Join(line))
+	}
+	return line
 }
 
 // western is Tercom's language-independent and western normalization.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"image/png"
+	"io"
 	"math"
 	"reflect"
 	"regexp"
@@ -118,7 +119,42 @@ func TestPNG(t *testing.T) {
 	if err := curves.PNG(&out, panels); err != nil {
 		t.Fatal(err)
 	}
-	picture, err := png.Decode(&out)
+	if inked := colors(t, &out); !inked[0x0072b2] {
+		t.Errorf("no pixel has the color of the first run; the picture has %d colors", len(inked))
+	}
+}
+
+// TestStrips draws scores with and without intervals and baselines: the same twice, with the colors
+// of both where there are both.
+func TestStrips(t *testing.T) {
+	nan := math.NaN()
+	mine := curves.Strip{Title: "BLEU", Rows: []curves.Estimate{
+		{Name: "all rows", Value: 62, Low: 58, High: 66, Other: 35}, {Name: "long", Value: 40, Low: nan, High: nan, Other: nan},
+	}}
+	alone := curves.Strip{Title: "WER", Rows: []curves.Estimate{{Name: "all rows", Value: 3, Low: nan, High: nan, Other: nan}}}
+	draw := func(strips ...curves.Strip) *bytes.Buffer {
+		var out bytes.Buffer
+		if err := curves.Strips(&out, "model", "baseline", strips); err != nil {
+			t.Fatal(err)
+		}
+		return &out
+	}
+	first, second := draw(mine, alone), draw(mine, alone)
+	if !bytes.Equal(first.Bytes(), second.Bytes()) {
+		t.Error("the same figures give two pictures")
+	}
+	if inked := colors(t, first); !inked[0x0072b2] || !inked[0xd55e00] {
+		t.Errorf("a color is missing: model %v, baseline %v", inked[0x0072b2], inked[0xd55e00])
+	}
+	if inked := colors(t, draw(alone)); !inked[0x0072b2] || inked[0xd55e00] {
+		t.Errorf("without a baseline: model %v, baseline %v", inked[0x0072b2], inked[0xd55e00])
+	}
+}
+
+// colors are those of a picture.
+func colors(t *testing.T, from io.Reader) map[uint32]bool {
+	t.Helper()
+	picture, err := png.Decode(from)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,9 +165,7 @@ func TestPNG(t *testing.T) {
 			inked[r>>8<<16|g>>8<<8|b>>8] = true
 		}
 	}
-	if !inked[0x0072b2] {
-		t.Errorf("no pixel has the color of the first run; the picture has %d colors", len(inked))
-	}
+	return inked
 }
 
 func TestHTML(t *testing.T) {

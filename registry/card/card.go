@@ -35,6 +35,8 @@ type Facts struct {
 	Reports []Named // evaluation, exposure, results of gates; their figures become the card's
 	Subject string  // digest of the model's files: reports of other models are baselines
 
+	Pictures []Picture // of the reports
+
 	Provenance []Fact
 	Verify     []string // commands with which a reader checks the model
 	Changes    []Change // from the event log, the latest first
@@ -43,6 +45,19 @@ type Facts struct {
 	OutOfScope  string
 	Limitations string
 	Notes       string // hand-written Markdown, put at the end
+}
+
+// The sections that pictures stand in.
+const (
+	SectionEvaluation = "evaluation"
+	SectionPrivacy    = "privacy"
+)
+
+// Picture is a file beside the card that one of its sections shows.
+type Picture struct {
+	Section string
+	Path    string // below the card's folder, with slashes
+	Text    string // for whoever does not see it
 }
 
 // Fact is one line of a table.

@@ -43,9 +43,13 @@ func exampleFacts(t testing.TB) card.Facts {
 		Canaries: &card.Canaries{Manifest: "sha256:55", Why: "The demo measures what is remembered."},
 		Reports:  exampleReports(t), Subject: subject,
 		Provenance: []card.Fact{{Name: "Seed", Value: "1"}, {Name: "Backend", Value: "cpu (plugin 0.11.2)"}, {Name: "Empty"}},
-		Verify:     []string{"t5ctl verify g2p-stress@v1"},
-		Changes:    []card.Change{{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), What: "promote production", Version: "v1", Reason: "it passes"}},
-		Notes:      "## Thanks\n\nTo the makers of the dictionary.",
+		Pictures: []card.Picture{
+			{Section: card.SectionEvaluation, Path: "plots/evaluation.png", Text: "Scores with their intervals"},
+			{Section: card.SectionPrivacy, Path: "plots/exposure.png", Text: "Exposure"},
+		},
+		Verify:  []string{"t5ctl verify g2p-stress@v1"},
+		Changes: []card.Change{{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), What: "promote production", Version: "v1", Reason: "it passes"}},
+		Notes:   "## Thanks\n\nTo the makers of the dictionary.",
 	}
 }
 
@@ -99,6 +103,8 @@ func TestCompare(t *testing.T) {
 		"the exposure":            {strings.Replace(text, "| 1.93 |", "| 0.93 |", 1), all, subject, "0.93"},
 		"an invented metric":      {strings.Replace(text, "- type: bleu", "- type: meteor", 1), all, subject, "not in report"},
 		"the baseline as its own": {text, all, "sha256:22", "it is \"baseline\""},
+		"no pictures":             {strings.Replace(text, "![Exposure](plots/exposure.png)\n\n", "", 1), all, subject, ""},
+		"a figure beside one":     {strings.Replace(text, "![Exposure](plots/exposure.png)", "![Exposure](plots/exposure.png) 0.93", 1), all, subject, "0.93"},
 		"a report is missing":     {text, all[:3], subject, "which is not here"},
 		"a report left out": {text, append(all[:4:4], card.Named{Name: "worse.json", Data: []byte(
 			`{"kind":"evaluation","metrics":[{"name":"bleu","score":1,"verdict":"ok"}]}`)}), subject, "says nothing of report worse.json"},

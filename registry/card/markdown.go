@@ -36,7 +36,9 @@ func Markdown(f Facts) ([]byte, error) {
 	b.facts(f.Training, "Nothing is recorded.")
 	b.text(beginFigures)
 	b.evaluation(list)
+	b.pictures(f, SectionEvaluation)
 	b.privacy(list)
+	b.pictures(f, SectionPrivacy)
 	b.text(endFigures)
 	b.canaries(f)
 	b.section("Limitations")
@@ -270,6 +272,15 @@ func (b *builder) privacy(list []report) {
 		}
 		b.table([]string{"Measure", "Verdict", "Score", "Interval"}, 2, rows)
 		b.line("%s", "")
+	}
+}
+
+// pictures shows those of a section. Each stands in a line of its own, which Compare leaves out.
+func (b *builder) pictures(f Facts, section string) {
+	for _, p := range f.Pictures {
+		if p.Section == section {
+			b.text(fmt.Sprintf("![%s](%s)", p.Text, p.Path))
+		}
 	}
 }
 

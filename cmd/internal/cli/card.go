@@ -99,8 +99,8 @@ func newCardRenderCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "render DIR|REF [NAME]",
 		Short: "Write the card of a run or of a version",
-		Long: "Of a folder, the card that push would store. Of a version, its card with what has happened\n" +
-			"to it since.",
+		Long: "Of a folder, the card that push would store; with --output, its pictures beside it. Of a\n" +
+			"version, its card with what has happened to it since.",
 		Example: "  t5ctl card render runs/summarizer-3 summarizer\n  t5ctl card render summarizer@production --output README.md",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -120,11 +120,14 @@ func newCardRenderCommand(app *App) *cobra.Command {
 }
 
 func runCardRender(ctx context.Context, app *App, opts cardRenderOptions) error {
-	text, err := app.renderOf(ctx, opts.push)
+	text, pictures, err := app.renderOf(ctx, opts.push)
 	if err != nil {
 		return err
 	}
 	if opts.output != "" {
+		if err := writeBeside(opts.output, pictures); err != nil {
+			return err
+		}
 		if err := atomicfile.WriteBytes(opts.output, text); err != nil {
 			return err
 		}
@@ -133,31 +136,46 @@ func runCardRender(ctx context.Context, app *App, opts cardRenderOptions) error 
 	return app.show(map[string]string{"card": string(text)}, func(t *term.Terminal) { t.Printf("%s", text) })
 }
 
-// renderOf makes the card of a folder, or fetches that of a version.
-func (a *App) renderOf(ctx context.Context, opts pushOptions) ([]byte, error) {
+// writeBeside puts the pictures of a card where it looks for them.
+func writeBeside(output string, pictures []registry.File) error {
+	for _, picture := range pictures {
+		path := filepath.Join(filepath.Dir(output), filepath.FromSlash(picture.Name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := atomicfile.WriteBytes(path, picture.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// renderOf makes the card of a folder with its pictures, or fetches the card of a version.
+func (a *App) renderOf(ctx context.Context, opts pushOptions) ([]byte, []registry.File, error) {
 	if info, err := os.Stat(opts.dir); err == nil && info.IsDir() {
 		if err := registry.CheckModel(opts.name); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		source, err := opts.source()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		text, err := opts.text.load(source)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		return renderCard(source, opts.name, text)
 	}
 	ref, err := registry.ParseRef(opts.dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r, err := a.registry()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return versionCard(ctx, r, ref)
+	text, err := versionCard(ctx, r, ref)
+	return text, nil, err
 }
 
 // versionCard is the stored card of a version, with the moves that the log tells of it.
@@ -245,7 +263,8 @@ func (a *App) cardOf(ctx context.Context, place string) ([]byte, error) {
 	if err == nil {
 		text, err := os.ReadFile(filepath.Join(place, "README.md"))
 		if os.IsNotExist(err) {
-			return a.renderOf(ctx, pushOptions{dir: place, name: "model"})
+			text, _, err := a.renderOf(ctx, pushOptions{dir: place, name: "model"})
+			return text, err
 		}
 		return text, err
 	}

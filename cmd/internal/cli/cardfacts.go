@@ -18,15 +18,19 @@ import (
 	"github.com/t5ctl/t5ctl/registry/card"
 )
 
-// renderCard makes the card of a source: its figures from the reports, the rest from the records
-// of the run and from what people wrote.
-func renderCard(source registry.Source, name string, text cardText) ([]byte, error) {
+// renderCard makes the card of a source and the pictures that it shows: its figures from the
+// reports, the rest from the records of the run and from what people wrote.
+func renderCard(source registry.Source, name string, text cardText) ([]byte, []registry.File, error) {
+	files, pictures, err := cardPictures(source)
+	if err != nil {
+		return nil, nil, err
+	}
 	facts := card.Facts{
 		Name: name, Title: text.Title, Summary: text.Summary, Languages: text.Language,
 		License: cmp.Or(text.License, source.License), LicenseName: text.LicenseName, LicenseLink: text.LicenseLink,
 		Library: "transformers", Task: cmp.Or(text.Task, "text2text-generation"), Tags: text.Tags,
 		Kind: source.Kind, Base: baseName(source.Base), Subject: source.Tree,
-		Intended: text.Intended, OutOfScope: text.OutOfScope, Limitations: text.Limitations, Notes: text.Notes,
+		Pictures: pictures, Intended: text.Intended, OutOfScope: text.OutOfScope, Limitations: text.Limitations, Notes: text.Notes,
 		Verify: []string{
 			"t5ctl verify " + name + "@vN        # hashes every file again",
 			"oras pull --oci-layout REGISTRY/" + name + ":vN   # the same files, by another tool",
@@ -42,13 +46,14 @@ func renderCard(source registry.Source, name string, text cardText) ([]byte, err
 	}
 	for _, record := range source.Records {
 		if err := readFacts(&facts, record); err != nil {
-			return nil, fmt.Errorf("%s: %w", record.Name, err)
+			return nil, nil, fmt.Errorf("%s: %w", record.Name, err)
 		}
 	}
 	if source.Canaries != "" {
 		facts.Canaries = canaryFacts(source, text.Canaries)
 	}
-	return card.Markdown(facts)
+	written, err := card.Markdown(facts)
+	return written, files, err
 }
 
 // baseName leaves the folders of this machine out.
@@ -151,6 +156,9 @@ func runFacts(facts *card.Facts, data []byte) error {
 			card.Fact{Name: "unit of privacy", Value: "one row of the training data, added or removed; Poisson sampling, Rényi accountant"})
 		seed = ""
 	}
+	if c := run.Cost; c != nil {
+		facts.Training = append(facts.Training, card.Fact{Name: "cost", Value: fmt.Sprintf("%.4g, at %g an hour", c.Total, c.PricePerHour)})
+	}
 	backend := run.Backend.Kind
 	if run.Backend.Plugin != "" {
 		backend += " (plugin " + run.Backend.Plugin + ")"
@@ -158,8 +166,13 @@ func runFacts(facts *card.Facts, data []byte) error {
 	if run.Backend.CPUs > 0 {
 		backend += fmt.Sprintf(", %d processors", run.Backend.CPUs)
 	}
+	var chain []string
+	for _, ancestor := range run.Chain {
+		chain = append(chain, ancestor.Name+" ("+ancestor.Digest+")")
+	}
 	facts.Provenance = append(facts.Provenance,
 		card.Fact{Name: "Run", Value: run.Name},
+		card.Fact{Name: "Trained on from, the oldest first", Value: strings.Join(chain, ", ")},
 		card.Fact{Name: "Recipe and data", Value: run.Fingerprint},
 		card.Fact{Name: "Seed", Value: seed},
 		card.Fact{Name: "Backend", Value: strings.TrimPrefix(backend, ", ")},

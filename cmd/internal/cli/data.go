@@ -16,7 +16,7 @@ func newDataCommand(app *App) *cobra.Command {
 		Long: "Data is JSON lines, CSV, TSV or Parquet, each also as .gz or .zst. Columns are found by\n" +
 			"their names, input and target unless a recipe or a flag names others.",
 	}
-	cmd.AddCommand(newDataInspectCommand(app), newDataAuditCommand(app), newDataScanCommand(app), newDataRedactCommand(app), newDataSplitCommand(app), newDataDriftCommand(app))
+	cmd.AddCommand(newDataInspectCommand(app), newDataAuditCommand(app), newDataScanCommand(app), newDataRedactCommand(app), newDataSplitCommand(app), newDataDriftCommand(app), newDataSelectCommand(app))
 	return cmd
 }
 
@@ -33,7 +33,6 @@ func dataRules() []rule {
 		as[*drift.SizeError](exitUsage, nil),
 		as(exitGate, saying[*piiError]("t5ctl data redact replaces them")),
 		as[*datasets.FormatError](exitUsage, nil),
-		as(exitNotFound, func(e *datasets.HubError) string { return "hf download " + e.Name + " --repo-type dataset fetches it" }),
 		as[*datasets.FieldError](exitUsage, nil),
 		as(exitCorrupt, saying[*datasets.LineageError]("take it away if nobody knows how the data was made")),
 		as(exitUsage, saying[*datasets.TooLongError]("lower data.max_input or data.max_target, or give larger data.buckets")),

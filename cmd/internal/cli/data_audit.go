@@ -81,7 +81,7 @@ func (e *auditError) Error() string {
 }
 
 // request finds the parts and limits.
-func (o *dataAuditOptions) request(app *App) (audit.Options, audit.Limits, error) {
+func (o *dataAuditOptions) request(ctx context.Context, app *App) (audit.Options, audit.Limits, error) {
 	a := audit.Options{Columns: o.columns, OnBadRow: o.onBadRow, Near: o.near, Ngram: o.ngram}
 	if o.near < 0 || o.near > 1 || o.ngram < 0 || o.ngram > 1000 {
 		return a, nil, usageErrorf("--near %g must be between 0 and 1, --ngram %d between 0 and 1000", o.near, o.ngram)
@@ -91,6 +91,9 @@ func (o *dataAuditOptions) request(app *App) (audit.Options, audit.Limits, error
 	}
 	limits, err := o.limitsOf()
 	if err != nil {
+		return a, nil, err
+	}
+	if err := app.fetchData(ctx, o.train, o.validation, o.test, o.what); err != nil {
 		return a, nil, err
 	}
 	flagged := len(o.train)+len(o.validation)+len(o.test) > 0
@@ -112,8 +115,11 @@ func (o *dataAuditOptions) request(app *App) (audit.Options, audit.Limits, error
 	if err != nil {
 		return a, nil, err
 	}
+	if err := app.fetchData(ctx, loaded.Data.Paths(datasets.Train), loaded.Data.Paths(datasets.Validation), loaded.Data.Test); err != nil {
+		return a, limits, err
+	}
 	a.Columns = loaded.Data.Columns
-	err = addSplits(&a, map[datasets.Split]datasets.Paths{datasets.Train: loaded.Data.Train, datasets.Validation: loaded.Data.Validation, datasets.Test: loaded.Data.Test})
+	err = addSplits(&a, map[datasets.Split]datasets.Paths{datasets.Train: loaded.Data.Paths(datasets.Train), datasets.Validation: loaded.Data.Paths(datasets.Validation), datasets.Test: loaded.Data.Test})
 	return a, limits, err
 }
 
@@ -164,7 +170,7 @@ func addFiles(a *audit.Options, patterns []string) error {
 }
 
 func runDataAudit(ctx context.Context, app *App, opts dataAuditOptions) error {
-	request, limits, err := opts.request(app)
+	request, limits, err := opts.request(ctx, app)
 	if err != nil {
 		return err
 	}

@@ -74,6 +74,9 @@ func runDataInspect(cmd *cobra.Command, app *App, opts dataInspectOptions) error
 		progress.Add(rows - done)
 		done = rows
 	}
+	if err := app.fetchData(ctx, source.Paths(split)); err != nil {
+		return err
+	}
 	seen, err := source.Inspect(ctx, split, request)
 	if err != nil {
 		return err

@@ -312,6 +312,9 @@ func runDataRedact(ctx context.Context, app *App, opts dataRedactOptions) error 
 
 // walk looks through all files and gives each row, redacted, to write, if there is one.
 func (o *piiOptions) walk(ctx context.Context, app *App, r pii.Redactor, write func(row []byte, hit bool) error) (*piiReport, error) {
+	if err := app.fetchData(ctx, o.files); err != nil {
+		return nil, err
+	}
 	files, err := datasets.Paths(o.files).Files()
 	if err != nil {
 		return nil, err
@@ -430,4 +433,23 @@ func redactJSON(row []byte, d *pii.Document) ([]byte, []pii.Value, error) {
 		i = end - 1
 	}
 	return append(out, row[last:]...), all, nil
+}
+
+// packed is a file behind a decompressor.
+type packed struct {
+	io.Reader
+	io.Closer
+}
+
+func openPacked(path string) (io.ReadCloser, error) {
+	f, err := os.Open(path)
+	if err != nil || !strings.HasSuffix(path, ".gz") {
+		return f, err
+	}
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		_ = f.Close() // the other error says more
+		return nil, &datasets.FormatError{Path: path, Reason: "is not gzip data, though its name says so: " + err.Error()}
+	}
+	return packed{z, f}, nil
 }

@@ -75,6 +75,9 @@ func runDataSplit(ctx context.Context, app *App, opts dataSplitOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := app.fetchData(ctx, opts.Files); err != nil {
+		return err
+	}
 	if request.Files, err = datasets.Paths(opts.Files).Files(); err != nil {
 		return err
 	}

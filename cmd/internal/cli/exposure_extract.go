@@ -294,6 +294,9 @@ func (x *extraction) overlap(ctx context.Context, rows []exposure.Row, outputs [
 	for i, r := range rows {
 		o.Add(r.ID, tokens(outputs[i]), tokens(x.prefix+r.Input))
 	}
+	if err := x.app.fetchData(ctx, x.opts.train); err != nil {
+		return err
+	}
 	files, err := datasets.Paths(x.opts.train).Files()
 	if err != nil {
 		return err

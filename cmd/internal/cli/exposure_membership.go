@@ -72,6 +72,9 @@ func newExposureMembershipCommand(app *App) *cobra.Command {
 			"    --shadows 16 --shadow-recipe recipe.yaml --shadow-dir shadows --output runs/mine/reports",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := app.fetchData(cmd.Context(), opts.members, opts.nonmembers); err != nil {
+				return err
+			}
 			return runExposureMembership(cmd.Context(), app, opts)
 		},
 	}

@@ -223,8 +223,14 @@ func environmentText() string {
 	}
 	rows = append(rows,
 		[2]string{"T5CTL_CONFIG", "configuration file (default $XDG_CONFIG_HOME/t5ctl/config.yaml)"},
+		[2]string{"T5CTL_PROGRAM_CACHE", "where compiled programs are kept for later runs; empty keeps none (default $XDG_CACHE_HOME/t5ctl/programs)"},
 		[2]string{"T5CTL_PLUGIN_DIR", "where compute plugins are kept (default $XDG_DATA_HOME/t5ctl/plugins)"},
+		[2]string{"T5CTL_MODELS", "where the models that ship along are (default: models beside the program)"},
 		[2]string{"PIP_INDEX_URL", "package index that `backend install` asks"},
+		[2]string{"HF_HOME", "folder of the Hugging Face tools, whose cache t5ctl shares (default ~/.cache/huggingface); HF_HUB_CACHE names the cache alone"},
+		[2]string{"HF_TOKEN", "who you are on the Hugging Face hub; else what `hf auth login` kept"},
+		[2]string{"HF_ENDPOINT", "another hub or a mirror (default https://huggingface.co)"},
+		[2]string{"HF_HUB_OFFLINE", "1: open no connection to the hub, use what its cache holds"},
 		[2]string{"MLFLOW_TRACKING_USERNAME", "user at the server of --mlflow, with MLFLOW_TRACKING_PASSWORD; or MLFLOW_TRACKING_TOKEN"},
 		[2]string{"NO_COLOR", "no color, even on a terminal"},
 		[2]string{"COLUMNS", "width of tables where the terminal does not tell it"},
@@ -243,7 +249,7 @@ func referencesText() string {
 		{"name@v7", "version 7 in the registry; it never changes"},
 		{"name@production", "the version that the channel serves now"},
 		{"name@sha256:…", "the version with this digest"},
-		{"hf:owner/name@revision", "a model of the Hugging Face hub, at a revision"},
-	}) + "\nThe registry is --registry DIR or --registry oci://host/prefix; by default it is\n" +
+		{"hf:owner/name@revision", "a model of the Hugging Face hub, at a branch, tag or commit (default main)"},
+	}) + "\nA model of the hub is fetched once into the cache that the hub's tools share,\nand used from there without a connection; `t5ctl pull hf:...` asks again. Data\nis named hf:owner/name@revision/data/train-*.parquet.\n" + "\nThe registry is --registry DIR or --registry oci://host/prefix; by default it is\n" +
 		"$XDG_DATA_HOME/t5ctl/registry.\n"
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
+	"github.com/t5ctl/t5ctl/internal/hub"
 	"github.com/t5ctl/t5ctl/registry"
 )
 
@@ -20,9 +21,15 @@ func newPullCommand(app *App) *cobra.Command {
 		Use:   "pull REF",
 		Short: "Write a version's files to a folder, every byte checked",
 		Long: "The folder (default: the model's name) must not exist, be empty, or hold that version\n" +
-			"already. After an error nothing is left in it.",
-		Example: "  t5ctl pull summarizer@production --output summarizer",
-		Args:    cobra.ExactArgs(1),
+			"already. After an error nothing is left in it.\n\n" +
+			"hf:owner/name[@revision] is a model of the Hugging Face hub, hf:owner/name[@revision]/file a file of a data " +
+			"set there, where * and ? match names. It is fetched into the cache that the hub's own tools share, and copied " +
+			"where --output is given. A download that was broken off goes on; every file is checked. HF_TOKEN, HF_HOME, " +
+			"HF_ENDPOINT and HF_HUB_OFFLINE are honoured.",
+		Example: "  t5ctl pull summarizer@production --output summarizer\n" +
+			"  t5ctl pull hf:google/flan-t5-small\n" +
+			"  t5ctl pull 'hf:owner/words@v2/data/train-*.parquet'",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runPull(cmd.Context(), app, args[0], output)
 		},
@@ -32,6 +39,9 @@ func newPullCommand(app *App) *cobra.Command {
 }
 
 func runPull(ctx context.Context, app *App, text, output string) error {
+	if hub.IsRef(text) {
+		return runPullHub(ctx, app, text, output)
+	}
 	ref, err := registry.ParseRef(text)
 	if err != nil {
 		return err

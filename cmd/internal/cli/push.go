@@ -14,6 +14,7 @@ import (
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/internal/digest"
+	"github.com/t5ctl/t5ctl/internal/hub"
 	"github.com/t5ctl/t5ctl/registry"
 )
 
@@ -23,6 +24,7 @@ type pushOptions struct {
 	reports         []string
 	gates, baseline string
 	base, card      string
+	output          string // for the hub
 	allowCanaries   bool
 	reason          string
 	text            cardTextOptions
@@ -33,6 +35,7 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.gates, "gates", "", "`file` of gates to judge the reports by; the result is kept as evidence for promotions")
 	flags.StringVar(&o.baseline, "baseline", "", "`report` to compare with, for gates with max_drop")
 	flags.StringVar(&o.base, "base", "", "`model` that an adapter belongs to, where DIR does not say: a folder or name@vN")
+	flags.StringVar(&o.output, "output", "", "`folder` to write for the hub, where NAME is hf:owner/name")
 	flags.StringVar(&o.card, "card", "", "`file` of the model card (default: README.md of a model folder, else made of the records)")
 	flags.BoolVar(&o.allowCanaries, "allow-canaries", false, "push a model that was trained on planted canaries; the version stays marked")
 	flags.StringVar(&o.reason, "reason", "", "why, for the history")
@@ -46,11 +49,16 @@ func newPushCommand(app *App) *cobra.Command {
 		Short: "Keep a model as the next version, with its card and evidence",
 		Long: "DIR is the folder of a run, or one with a Hugging Face model or a PEFT adapter. The same\n" +
 			"input gives the same digest; pushing it again adds what evidence is new and mends what is\n" +
-			"damaged. With --gates the reports are judged, and the result is what promote asks for.",
-		Example: "  t5ctl push runs/summarizer-3 summarizer --gates gates.yaml --baseline base/report.json",
-		Args:    cobra.ExactArgs(2),
+			"damaged. With --gates the reports are judged, and the result is what promote asks for.\n" +
+			"With hf:owner/name instead of a name, --output gets a folder as the Hugging Face hub keeps it.",
+		Example: "  t5ctl push runs/summarizer-3 summarizer --gates gates.yaml --baseline base/report.json\n" +
+			"  t5ctl push runs/summarizer-3 hf:me/summarizer --output upload",
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.dir, opts.name = args[0], args[1]
+			if hub.IsRef(opts.name) {
+				return runPushHub(app, opts)
+			}
 			return runPush(cmd.Context(), app, opts)
 		},
 	}
@@ -94,7 +102,7 @@ func (o *pushOptions) request() (registry.PushRequest, error) {
 	if _, err := os.Stat(source.ModelDir + "/README.md"); err == nil && source.ModelDir == source.Dir && !o.text.given() {
 		return request, nil // the folder's own card
 	}
-	request.Card, err = renderCard(source, o.name, text)
+	request.Card, request.Pictures, err = renderCard(source, o.name, text)
 	return request, err
 }
 
@@ -201,6 +209,9 @@ func createdTime(recorded time.Time) (time.Time, error) {
 }
 
 func runPush(ctx context.Context, app *App, opts pushOptions) error {
+	if opts.output != "" {
+		return usageErrorf("--output goes with hf:owner/name; %s is a name in the registry", opts.name)
+	}
 	request, err := opts.request()
 	if err != nil {
 		return fmt.Errorf("pushing %s: %w", opts.dir, err)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/t5ctl/t5ctl/cmd/internal/settings"
 	"github.com/t5ctl/t5ctl/internal/digest"
+	"github.com/t5ctl/t5ctl/internal/hub"
+	"github.com/t5ctl/t5ctl/internal/hub/remote"
 	"github.com/t5ctl/t5ctl/registry"
 )
 
@@ -31,7 +33,13 @@ func resolveModel(ctx context.Context, app *App, ref string) (resolvedModel, err
 	if info, err := os.Stat(ref); err == nil && info.IsDir() {
 		return app.resolveFolder(ctx, ref)
 	}
-	if !strings.Contains(ref, "@") || strings.HasPrefix(ref, "hf:") {
+	if hub.IsRef(ref) {
+		return app.resolveHub(ctx, ref)
+	}
+	if dir := shippedModel(ref); dir != "" {
+		return app.resolveFolder(ctx, dir)
+	}
+	if !strings.Contains(ref, "@") {
 		return resolvedModel{}, fmt.Errorf("no model folder %s: %w", ref, fs.ErrNotExist)
 	}
 	parsed, err := registry.ParseRef(ref)
@@ -96,6 +104,9 @@ func baseFolder(ctx context.Context, r *registry.Registry, adapter string, base 
 // resolveFolder finds the model in a folder: the folder itself, or that of a run.
 func (a *App) resolveFolder(ctx context.Context, dir string) (resolvedModel, error) {
 	source, err := registry.OpenSource(dir)
+	if _, ok := errors.AsType[*registry.FolderError](err); ok && exists(filepath.Join(dir, "pytorch_model.bin")) {
+		return resolvedModel{}, &remote.PickleError{Repo: dir, File: "pytorch_model.bin"}
+	}
 	if err != nil {
 		return resolvedModel{}, err
 	}
@@ -106,6 +117,9 @@ func (a *App) resolveFolder(ctx context.Context, dir string) (resolvedModel, err
 	m.Adapter = source.ModelDir
 	if source.Base == "" {
 		return m, &registry.FolderError{Path: source.ModelDir, Reason: "an adapter, and nothing says which base it belongs to"}
+	}
+	if named, err := hub.ParseModel(hub.Prefix + source.Base); err == nil && !exists(source.Base) && named.Revision == hub.DefaultRevision {
+		source.Base = named.String() // adapters of PEFT name models of the hub like this
 	}
 	base, err := resolveModel(ctx, a, source.Base)
 	if err != nil {

@@ -142,7 +142,7 @@ release-reproducible: ## build the commit twice, in two folders; the binaries mu
 	scripts/release-reproducible.sh
 
 .PHONY: check-tools
-check-tools: $(GOLANGCI) $(DEADCODE) ## build the tools that `make check` uses
+check-tools: $(GOLANGCI) $(DEADCODE) debian-registry ## build the tools that `make check` uses
 
 $(GOLANGCI):
 	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
@@ -174,12 +174,16 @@ $(TOOLS)/crane: tools/interop/go.mod
 $(TOOLS)/cosign:
 	GOBIN=$(@D) go install github.com/sigstore/cosign/v3/cmd/cosign@$(COSIGN_VERSION)
 
+.PHONY: debian-registry
+debian-registry: ## unpack Debian's docker-registry for the fault tests, where apt reaches it
+	@scripts/debian-registry.sh "$(TOOLS)"
+
 .PHONY: interop
 interop: build interop-tools ## check what is pushed and signed with cosign, model_signing, oras, crane and huggingface_hub
 	scripts/interop.sh
 
 .PHONY: test-faults
-test-faults: $(TOOLS)/distribution ## the long fault tests of the registry, against real servers; writes docs/faults.md
+test-faults: build $(TOOLS)/distribution debian-registry ## the long fault tests of the registry, against real servers; writes docs/faults.md
 	scripts/faults.sh docs/faults.md
 
 .PHONY: clean

@@ -135,6 +135,7 @@ func (c *Corpus) Batches(o BatchOptions) (*Stream, error) {
 type bucketPlan struct {
 	rows    rowSet
 	packed  *packedRows // rows, where they are packed
+	each    int         // rows of a batch that a row takes: two where it is a pair of preference
 	options BatchOptions
 	stream  uint64 // tells apart the objectives of a mixture, so that each has its own order
 	buckets []bucketRows
@@ -169,7 +170,10 @@ func newBucketPlan(rows rowSet, o BatchOptions, stream uint64) (*bucketPlan, err
 	if rows.len() == 0 {
 		return nil, errNoRows
 	}
-	p := &bucketPlan{rows: rows, options: o, stream: stream, epoch: -1}
+	p := &bucketPlan{rows: rows, options: o, stream: stream, epoch: -1, each: 1}
+	if _, ok := rows.(preferenceRows); ok {
+		p.each, p.options.Tokens = 2, (o.Tokens+1)/2
+	}
 	if o.Packing {
 		packed, err := pack(rows, o.Seed, stream)
 		if err != nil {
@@ -198,7 +202,7 @@ func (p *bucketPlan) chosen() ([]Bucket, error) {
 	for i := range p.rows.len() {
 		input, target := p.rows.lengths(i)
 		longest.Input, longest.Target = max(longest.Input, input), max(longest.Target, target)
-		p.real += int64(input + target)
+		p.real += int64(p.each * (input + target))
 		if len(p.options.Buckets) > 0 && !slices.ContainsFunc(p.options.Buckets, func(b Bucket) bool { return b.holds(Bucket{input, target}) }) {
 			return nil, &TooLongError{ID: p.rows.examples(0, i)[0].ID, Input: input, Target: target}
 		}
@@ -254,14 +258,14 @@ func (p *bucketPlan) perEpoch() int64 { return p.total }
 func (p *bucketPlan) shapes() []Shape {
 	var out []Shape
 	for _, b := range p.buckets {
-		out = append(out, Shape{Rows: b.batchRows, Input: b.Input, Target: b.Target, Batches: b.batches})
+		out = append(out, Shape{Rows: p.each * b.batchRows, Input: b.Input, Target: b.Target, Batches: b.batches})
 	}
 	return out
 }
 
 func (p *bucketPlan) tokens() (have, padded int64) {
 	for _, b := range p.buckets {
-		padded += b.batches * int64(b.batchRows) * int64(size(b.Bucket))
+		padded += b.batches * int64(p.each*b.batchRows) * int64(size(b.Bucket))
 	}
 	return p.real, padded
 }
@@ -290,8 +294,8 @@ func (p *bucketPlan) arrange(epoch int) {
 	p.batches = newOrder(uint64(p.total), newRandom(forBatches, p.options.Seed, p.stream, uint64(epoch)))
 }
 
-func (p *bucketPlan) batch(epoch int, n int64) (seq2seq.Batch, error) {
-	p.arrange(epoch)
+// bucket finds a batch of the arranged pass: its bucket, and the first of its rows there.
+func (p *bucketPlan) bucket(n int64) (b *bucketRows, first int64) {
 	if p.options.Shuffle {
 		n = int64(p.batches.at(uint64(n)))
 	}
@@ -300,18 +304,29 @@ func (p *bucketPlan) batch(epoch int, n int64) (seq2seq.Batch, error) {
 		n -= p.buckets[k].batches
 		k++
 	}
-	b := &p.buckets[k]
+	return &p.buckets[k], n * int64(p.buckets[k].batchRows)
+}
+
+func (p *bucketPlan) batch(epoch int, n int64) (seq2seq.Batch, error) {
+	p.arrange(epoch)
+	b, first := p.bucket(n)
 	empty := seq2seq.New
 	if p.packed != nil {
 		empty = seq2seq.NewPacked
 	}
-	batch := empty(b.batchRows, b.Input, b.Target)
-	for i := n * int64(b.batchRows); i < min((n+1)*int64(b.batchRows), b.n); i++ {
+	batch := empty(p.each*b.batchRows, b.Input, b.Target)
+	for i := first; i < min(first+int64(b.batchRows), b.n); i++ {
 		at := i
 		if p.options.Shuffle {
 			at = int64(b.order.at(uint64(i)))
 		}
 		examples := p.rows.examples(epoch, p.members.at(b.from+at))
+		if p.each > 1 { // both sides of a pair are as long as lengths has said, or shorter
+			for _, e := range examples {
+				batch.Append(e)
+			}
+			continue
+		}
 		var need Bucket
 		for _, e := range examples {
 			need.Input, need.Target = need.Input+len(e.Input), need.Target+len(e.Target)

@@ -16,6 +16,7 @@ type Data struct {
 
 	source Source
 	tok    *vocab.Tokenizer
+	tasks  []*Data // of a mixture of tasks, whose own fields below are nil
 	pairs  *Corpus // nil if no objective reads pairs
 	texts  *Corpus // nil if no objective reads plain text
 }
@@ -30,6 +31,9 @@ type OpenOptions struct {
 // Open reads a split once, with what its objectives need. A split without files gives nil.
 func (s Source) Open(ctx context.Context, split Split, o OpenOptions) (_ *Data, err error) {
 	s = s.WithDefaults()
+	if len(s.Tasks) > 0 && split != Test {
+		return s.openTasks(ctx, split, o)
+	}
 	files, err := s.Paths(split).Files()
 	if err != nil || len(files) == 0 {
 		return nil, err
@@ -44,8 +48,11 @@ func (s Source) Open(ctx context.Context, split Split, o OpenOptions) (_ *Data, 
 		return nil, err
 	}
 	d.Record = SplitRecord{Split: split}
-	if d.reads(Supervised) {
-		d.pairs, d.Record.Files, err = Tokenize(ctx, s.tokenize(files, Pairs, o))
+	if need := Pairs; d.reads(Supervised) || d.reads(Preference) {
+		if d.reads(Preference) {
+			need = Preferences
+		}
+		d.pairs, d.Record.Files, err = Tokenize(ctx, s.tokenize(files, need, o))
 		if err != nil {
 			return nil, err
 		}
@@ -103,12 +110,22 @@ func (d *Data) Skipped() []*RowError {
 	if d.pairs != nil {
 		return d.pairs.Skipped()
 	}
+	var skipped []*RowError
+	for _, task := range d.tasks {
+		skipped = append(skipped, task.Skipped()...)
+	}
+	if d.texts == nil {
+		return skipped
+	}
 	return d.texts.Skipped()
 }
 
 // Close lets the tokens go; streams made of them must not be used any more.
 func (d *Data) Close() error {
 	var errs []error
+	for _, task := range d.tasks {
+		errs = append(errs, task.Close())
+	}
 	for _, corpus := range []*Corpus{d.pairs, d.texts} {
 		if corpus != nil {
 			errs = append(errs, corpus.Close())
@@ -127,6 +144,9 @@ func (d *Data) Batches(o BatchOptions) (*Stream, error) {
 		o.MaxBuckets = d.source.MaxBuckets
 	}
 	o.Packing = o.Packing || d.source.Packing
+	if len(d.tasks) > 0 {
+		return d.taskBatches(o)
+	}
 	var parts []batchPlan
 	var rates []float64
 	for i, objective := range d.source.objectives() {
@@ -152,6 +172,8 @@ func (d *Data) rows(o Objective, seed, stream uint64) (rowSet, error) {
 	switch o.Kind {
 	case Supervised:
 		return pairRows{d.pairs}, nil
+	case Preference:
+		return preferenceRows{d.pairs}, nil
 	case SpanCorruption:
 		return newSpanRows(d.texts, d.tok, o.settings(), d.source.MaxInput, d.source.MaxTarget, seed, stream)
 	case Denoise:

@@ -20,6 +20,7 @@ type Example struct {
 	Input      string   // without the prefix
 	Target     string   // empty if only inputs were asked for
 	References []string // all targets that count as right, the target itself not added
+	Rejected   string   // a worse target, where pairs of preference were asked for
 	Raw        []byte   // the whole row as a JSON object, if it was asked for
 }
 

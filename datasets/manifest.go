@@ -29,7 +29,8 @@ type SplitRecord struct {
 	Files       []FileRecord `json:"files"`
 	Fingerprint string       `json:"fingerprint"` // of the rows, see Fingerprinter
 	Stats
-	Texts *Stats `json:"texts,omitempty"` // of the plain texts, where a mixture reads pairs and texts
+	Tasks []TaskRecord `json:"tasks,omitempty"` // of a mixture
+	Texts *Stats       `json:"texts,omitempty"` // of the plain texts, where a mixture reads pairs and texts
 }
 
 // FileRecord identifies a file as it was read.

@@ -12,7 +12,8 @@ import (
 // next pass while others go on.
 type mixture struct {
 	parts  []batchPlan
-	counts []int64 // of each part in a block
+	counts []int64  // of each part in a block
+	names  []string // of the parts, where they are tasks
 	seed   uint64
 	total  int64 // batches of a pass: as many as all parts have in one pass of each
 
@@ -113,14 +114,8 @@ func (m *mixture) arrange(block int64) {
 func (m *mixture) batch(epoch int, n int64) (seq2seq.Batch, error) {
 	n += int64(epoch) * m.total
 	m.arrange(n / mixBlock)
-	slot := int(n % mixBlock)
-	part := m.order[slot]
-	done := n / mixBlock * m.counts[part]
-	for _, other := range m.order[:slot] {
-		if other == part {
-			done++
-		}
-	}
+	part := m.order[n%mixBlock]
+	done := m.dealt(n, part)
 	per := m.parts[part].perEpoch()
 	return m.parts[part].batch(int(done/per), done%per)
 }

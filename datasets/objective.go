@@ -13,11 +13,12 @@ const (
 	SpanCorruption = "span_corruption" // T5's own: name the spans that were masked in running text
 	Denoise        = "denoise"         // write one whole text that was disturbed
 	PrefixLM       = "prefix_lm"       // go on with running text
+	Preference     = "preference"      // a row's chosen text is to become likelier than its rejected one (train.dpo)
 )
 
 // Objective makes examples in one of the ways that T5 is trained by; several are mixed by rate.
 type Objective struct {
-	// Kind is supervised, span_corruption, denoise or prefix_lm.
+	// Kind is supervised, span_corruption, denoise, prefix_lm or preference.
 	Kind string `yaml:"kind" json:"kind"`
 	// Rate is the share of batches beside the other objectives' rates. The default is 1.
 	Rate float64 `yaml:"rate,omitempty" json:"rate,omitempty"`
@@ -38,7 +39,7 @@ type Objective struct {
 }
 
 // Kinds lists what Objective.Kind can be.
-func Kinds() []string { return []string{Supervised, SpanCorruption, Denoise, PrefixLM} }
+func Kinds() []string { return []string{Supervised, SpanCorruption, Denoise, PrefixLM, Preference} }
 
 // settings are an Objective's numbers with nothing left open.
 type settings struct {
@@ -72,7 +73,7 @@ func (o Objective) validate(field string) (errs []error) {
 		errs = append(errs, &FieldError{Field: field + "." + key, Reason: fmt.Sprintf(format, args...)})
 	}
 	switch o.Kind {
-	case Supervised, SpanCorruption, Denoise, PrefixLM:
+	case Supervised, SpanCorruption, Denoise, PrefixLM, Preference:
 	case "":
 		wrong("kind", "is missing")
 	default:

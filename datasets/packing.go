@@ -124,6 +124,14 @@ func (p *packedRows) len() int64 { return p.ends.n }
 // lengths are those of the whole row: all rows have the same.
 func (p *packedRows) lengths(int64) (input, target int) { return p.shape.Input, p.shape.Target }
 
+// count is how many examples a row has.
+func (p *packedRows) count(i int64) int64 {
+	if i == 0 {
+		return p.ends.at(0)
+	}
+	return p.ends.at(i) - p.ends.at(i-1)
+}
+
 func (p *packedRows) examples(epoch int, i int64) []seq2seq.Example {
 	from := int64(0)
 	if i > 0 {

@@ -1,6 +1,7 @@
 package datasets
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"iter"
@@ -15,10 +16,11 @@ type Need int
 
 // What a reader of examples may need.
 const (
-	Pairs  Need = iota // input and target: training and evaluation
-	Inputs             // input alone: generation; a target is taken where there is one
-	Texts              // plain text, in Example.Input: pretraining
-	IDs                // the id alone, which every row must have: dividing a file
+	Pairs       Need = iota // input and target: training and evaluation
+	Inputs                  // input alone: generation; a target is taken where there is one
+	Texts                   // plain text, in Example.Input: pretraining
+	IDs                     // the id alone, which every row must have: dividing a file
+	Preferences             // input, chosen and rejected text; the chosen is Example.Target
 )
 
 // DefaultMaxRowBytes bounds a row, so that a file without line ends cannot fill the memory.
@@ -162,6 +164,7 @@ const (
 	roleID
 	roleTask
 	roleText
+	roleRejected
 	roles
 )
 
@@ -175,11 +178,17 @@ type plan struct {
 // plan works out the columns that the options ask for.
 func (o ReadOptions) plan() plan {
 	c := o.Columns
-	given := [roles]string{c.Input, c.Target, c.References, c.ID, c.Task, c.Text}
+	given := [roles]string{c.Input, c.Target, c.References, c.ID, c.Task, c.Text, c.Rejected}
 	usual := Columns{}.withDefaults()
 	c = c.withDefaults()
 	p := plan{name: [roles]string{c.Input, c.Target, c.References, c.ID, c.Task, c.Text}}
-	for r, name := range [roles]string{usual.Input, usual.Target, usual.References, usual.ID, usual.Task, ""} {
+	if o.Need == Preferences {
+		given[roleTarget], given[roleReferences] = c.Chosen, ""
+		p.name[roleTarget], p.name[roleReferences] = cmp.Or(c.Chosen, "chosen"), ""
+		p.name[roleRejected], p.required[roleRejected] = cmp.Or(c.Rejected, "rejected"), true
+		usual.Target = "chosen"
+	}
+	for r, name := range [roles]string{usual.Input, usual.Target, usual.References, usual.ID, usual.Task, "", "rejected"} {
 		p.named[r] = given[r] != "" && given[r] != name // Source.WithDefaults names the usual ones too
 	}
 	switch {
@@ -224,6 +233,8 @@ func (e *Example) set(r role, text string) {
 		e.Input = text
 	case roleTarget:
 		e.Target = text
+	case roleRejected:
+		e.Rejected = text
 	case roleID:
 		e.ID = text
 	case roleTask:

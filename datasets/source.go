@@ -49,6 +49,11 @@ type Source struct {
 	Validation Paths `yaml:"validation,omitempty" json:"validation,omitempty"`
 	// Test is held out for the final evaluation; training never reads it.
 	Test Paths `yaml:"test,omitempty" json:"test,omitempty"`
+	// Tasks are several data sets, each with files and a prefix of its own, instead of train and
+	// validation.
+	Tasks []Task `yaml:"tasks,omitempty" json:"tasks,omitempty"`
+	// Mixing says how the sizes of the tasks become their shares.
+	Mixing Mixing `yaml:"mixing,omitempty" json:"mixing,omitzero"`
 	// Columns says under which names the files keep what is needed.
 	Columns Columns `yaml:"columns,omitempty" json:"columns,omitzero"`
 	// Prefix is put before every input, as in "summarize: ". The model's record keeps it, so that
@@ -94,6 +99,10 @@ type Columns struct {
 	// Text is the column with plain text for pretraining objectives. Without it they use the
 	// texts of the input and the target column alike.
 	Text string `yaml:"text,omitempty" json:"text,omitempty"`
+	// Chosen is the column with the better of two targets, for train.dpo. The default is chosen.
+	Chosen string `yaml:"chosen,omitempty" json:"chosen,omitempty"`
+	// Rejected is the column with the worse of two targets, for train.dpo. The default is rejected.
+	Rejected string `yaml:"rejected,omitempty" json:"rejected,omitempty"`
 }
 
 // Bucket is one shape of batch: rows up to these lengths are padded to them.
@@ -157,7 +166,12 @@ func (p Paths) Files() ([]string, error) {
 
 // At gives the source with its relative paths seen from dir.
 func (s Source) At(dir string) Source {
-	for _, paths := range []*Paths{&s.Train, &s.Validation, &s.Test} {
+	all := []*Paths{&s.Train, &s.Validation, &s.Test}
+	s.Tasks = slices.Clone(s.Tasks)
+	for i := range s.Tasks {
+		all = append(all, &s.Tasks[i].Train, &s.Tasks[i].Validation)
+	}
+	for _, paths := range all {
 		moved := make(Paths, len(*paths))
 		for i, path := range *paths {
 			if moved[i] = path; !filepath.IsAbs(path) && !hub.IsRef(path) {
@@ -169,9 +183,13 @@ func (s Source) At(dir string) Source {
 	return s
 }
 
-// Paths gives the files of a split as the recipe names them.
+// Paths gives the files of a split as the recipe names them, those of all tasks together.
 func (s Source) Paths(split Split) Paths {
-	return map[Split]Paths{Train: s.Train, Validation: s.Validation, Test: s.Test}[split]
+	all := map[Split]Paths{Train: s.Train, Validation: s.Validation, Test: s.Test}
+	for _, t := range s.Tasks {
+		all[Train], all[Validation] = slices.Concat(all[Train], t.Train), slices.Concat(all[Validation], t.Validation)
+	}
+	return all[split]
 }
 
 // WithDefaults fills in what the recipe leaves open.
@@ -218,7 +236,7 @@ func (s Source) Validate() error {
 	wrong := func(field, format string, args ...any) {
 		errs = append(errs, &FieldError{Field: field, Reason: fmt.Sprintf(format, args...)})
 	}
-	if len(s.Train) == 0 {
+	if len(s.Train) == 0 && len(s.Tasks) == 0 {
 		wrong("train", "is missing")
 	}
 	for _, split := range Splits() {
@@ -241,6 +259,7 @@ func (s Source) Validate() error {
 	if s.MaxBuckets < 0 || s.MaxBuckets > maxBuckets {
 		wrong("max_buckets", "%d is not between 1 and %d", s.MaxBuckets, maxBuckets)
 	}
+	errs = append(errs, s.validateTasks()...)
 	errs = append(errs, s.validateBuckets()...)
 	errs = append(errs, s.Columns.validate()...)
 	for i, o := range s.Objectives {

@@ -111,7 +111,11 @@ func (o TokenizeOptions) read(ctx context.Context, w *corpusWriter, emit func(*c
 			if err != nil {
 				return err
 			}
-			w.print.Add(example)
+			whole := example
+			if o.Read.Need == Preferences {
+				whole.References = []string{example.Rejected}
+			}
+			w.print.Add(whole)
 			for _, e := range o.split(example) {
 				c.rows = append(c.rows, row{file: file, example: e})
 				size += len(e.Input) + len(e.Target)
@@ -130,8 +134,14 @@ func (o TokenizeOptions) read(ctx context.Context, w *corpusWriter, emit func(*c
 	return emit(c)
 }
 
-// split makes two texts of a pair where plain text is wanted.
+// split makes two texts of a pair where plain text is wanted, and two pairs of a preference: the
+// chosen text first.
 func (o TokenizeOptions) split(e Example) []Example {
+	if o.Read.Need == Preferences {
+		worse := e
+		worse.Target = e.Rejected
+		return []Example{e, worse}
+	}
 	if o.Read.Need != Texts || o.Read.Columns.Text != "" {
 		return []Example{e}
 	}
@@ -153,7 +163,7 @@ func (o TokenizeOptions) encode(r *row) {
 		r.example.ID = "" // records of equal heads make running text countable
 	} else {
 		r.input, r.fullInput = truncate(tok.Sequence(o.Prefix+r.example.Input), o.MaxInput, tok.EOSID())
-		if o.Read.Need == Pairs {
+		if o.Read.Need == Pairs || o.Read.Need == Preferences {
 			r.target, r.fullTarget = truncate(tok.Sequence(r.example.Target), o.MaxTarget, tok.EOSID())
 		}
 	}
@@ -164,7 +174,7 @@ func (o TokenizeOptions) encode(r *row) {
 			}
 		}
 	}
-	r.example.Input, r.example.Target, r.example.References, r.example.Raw = "", "", nil, nil
+	r.example.Input, r.example.Target, r.example.Rejected, r.example.References, r.example.Raw = "", "", "", nil, nil
 }
 
 // truncate cuts to length so that </s> stays the last token, as T5's own preprocessing does.

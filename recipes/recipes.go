@@ -113,6 +113,7 @@ func (r Recipe) Validate() error {
 		within("generation", r.Generation.Validate()), within("eval", r.Eval.Validate()),
 		within("exposure", r.Exposure.Validate()), within("tracking.mlflow", r.Tracking.MLflow.Validate()))
 	errs = append(errs, r.validatePrivacy()...)
+	errs = append(errs, r.validatePreference()...)
 	if len(r.Gates) > 0 {
 		errs = append(errs, within("gates", eval.Gates{Version: 1, Gates: r.Gates}.Validate()))
 	}
@@ -135,10 +136,31 @@ func (r Recipe) validatePrivacy() (errs []error) {
 	if r.Data.Packing {
 		errs = append(errs, errors.New("data.packing: cannot stand beside train.dp; every example needs a row and a gradient of its own"))
 	}
+	if len(r.Data.Tasks) > 0 {
+		errs = append(errs, errors.New("data.tasks: cannot stand beside train.dp; the account is of one data set"))
+	}
 	for i, o := range r.Data.Objectives {
 		if o.Kind != datasets.Supervised || len(r.Data.Objectives) > 1 {
 			errs = append(errs, fmt.Errorf("data.objectives[%d]: cannot stand beside train.dp; an example must be one row of the data", i))
 		}
+	}
+	return errs
+}
+
+// validatePreference checks that pairs are read where pairs are learned from, and nowhere else.
+func (r Recipe) validatePreference() (errs []error) {
+	pairs := slices.ContainsFunc(r.Data.Objectives, func(o datasets.Objective) bool { return o.Kind == datasets.Preference })
+	switch {
+	case pairs && !r.Train.DPO.On():
+		errs = append(errs, errors.New("data.objectives: kind preference needs train.dpo"))
+	case r.Train.DPO.On() && len(r.Data.Objectives) > 0 && (!pairs || len(r.Data.Objectives) > 1):
+		errs = append(errs, errors.New("data.objectives: cannot stand beside train.dpo, whose rows are pairs"))
+	}
+	if r.Train.DPO.On() && len(r.Data.Tasks) > 0 {
+		errs = append(errs, errors.New("data.tasks: cannot stand beside train.dpo, whose rows are pairs"))
+	}
+	if r.Train.DPO.On() && r.Data.Packing {
+		errs = append(errs, errors.New("data.packing: cannot stand beside train.dpo; the loss is of whole texts"))
 	}
 	return errs
 }
@@ -320,6 +342,9 @@ func parse(path string, text []byte, dir string, overrides []Override) (Recipe, 
 		r.Model = nil
 	}
 	r.Data = r.Data.WithDefaults()
+	if r.Train.DPO.On() && len(r.Data.Objectives)+len(r.Data.Tasks) == 0 {
+		r.Data.Objectives = []datasets.Objective{{Kind: datasets.Preference}}
+	}
 	problems = append(problems, invalid(r.Validate(), doc, overrides, problems)...)
 	if len(problems) == 0 {
 		return r, nil

@@ -12,8 +12,20 @@ import (
 	"github.com/t5ctl/t5ctl/registry/sign"
 )
 
-// EventSchema names the format of an Event.
-const EventSchema = "t5ctl.event/v1"
+// EventSchema names the format of an Event; an event with a Share has the second one, which
+// readers of the first alone refuse rather than misread.
+const (
+	EventSchema  = "t5ctl.event/v1"
+	EventSchema2 = "t5ctl.event/v2"
+)
+
+// schemaOf is the format that an event needs.
+func schemaOf(e Event) string {
+	if e.Share != 0 {
+		return EventSchema2
+	}
+	return EventSchema
+}
 
 // maxRecord bounds a record of the log; the longest real one is a few kilobytes.
 const maxRecord = 1 << 20
@@ -73,6 +85,7 @@ type Event struct {
 	Refused  []string   `json:"refused,omitempty"` // refuse: what was missing or failed
 	Policy   string     `json:"policy,omitempty"`  // digest of the policy that it was judged by
 	Key      *KeyChange `json:"key,omitempty"`     // rotate-key, revoke-key
+	Share    int        `json:"share,omitempty"`   // promote: percent of the traffic that is meant for the version; 0: all
 	Actor    string     `json:"actor,omitempty"`
 	Reason   string     `json:"reason,omitempty"`
 	Ticket   string     `json:"ticket,omitempty"`
@@ -137,8 +150,8 @@ func ParseRecord(data []byte) (Record, error) {
 	if err := json.Unmarshal(data, &event); err != nil {
 		return Record{}, fmt.Errorf("not an event: %w", err)
 	}
-	if event.Schema != EventSchema {
-		return Record{}, fmt.Errorf("schema %q is not %s", event.Schema, EventSchema)
+	if event.Schema != schemaOf(event) {
+		return Record{}, fmt.Errorf("schema %q is not %s", event.Schema, schemaOf(event))
 	}
 	again, err := json.Marshal(event)
 	if err != nil {

@@ -47,6 +47,23 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// An event with a share is of the second format, and only such an event is.
+func TestRecordWithShare(t *testing.T) {
+	event := exampleEvent()
+	event.Schema, event.Share = registry.EventSchema2, 10
+	record, err := registry.NewRecord(event, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := registry.ParseRecord(record.Bytes); err != nil || again.Event.Share != 10 {
+		t.Errorf("read back: %+v, %v", again, err)
+	}
+	old := strings.Replace(string(record.Bytes), registry.EventSchema2, registry.EventSchema, 1)
+	if _, err := registry.ParseRecord([]byte(old)); err == nil {
+		t.Error("an event of the first format may not have a share")
+	}
+}
+
 func TestParseLogRefusesOtherModels(t *testing.T) {
 	event := exampleEvent()
 	event.Seq, event.Prev = 1, ""

@@ -92,7 +92,7 @@ func (r *Registry) append(ctx context.Context, model string, build func(*state) 
 
 // stamp fills in what every event carries.
 func (r *Registry) stamp(event Event, s *state) (Record, error) {
-	event.Schema = EventSchema
+	event.Schema = schemaOf(event)
 	event.Model = s.model
 	event.Seq = s.head.Seq + 1
 	event.Prev = s.head.Digest

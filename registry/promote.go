@@ -20,6 +20,7 @@ type PromoteRequest struct {
 	Expect  string // "v6", "sha256:…" or "none": what must serve now; "": what serves when the call begins
 	Reason  string
 	Ticket  string
+	Share   int  // percent of the traffic that is meant for the version, 1 to 99; 0: all of it
 	DryRun  bool // only say what would happen
 	Approve bool // only agree to the promotion, which another will make
 }
@@ -43,6 +44,7 @@ type Move struct {
 	To      Target  `json:"to"`
 	Seq     int64   `json:"seq,omitempty"` // 0: nothing was written
 	DryRun  bool    `json:"dry_run,omitempty"`
+	Share   int     `json:"share,omitempty"`   // percent of the traffic that was meant for it
 	Approve bool    `json:"approve,omitempty"` // the move was agreed to, not made
 
 	Warnings []string `json:"warnings,omitempty"` // what the policy would refuse if it were enforced
@@ -75,7 +77,7 @@ func (r *Registry) Promote(ctx context.Context, request PromoteRequest) (Move, e
 	if err != nil {
 		return Move{}, err
 	}
-	event := Event{Kind: KindPromote, Channel: request.Channel, To: &v.target, Evidence: v.current(), Reason: request.Reason, Ticket: request.Ticket, Policy: r.options.Policy.name()}
+	event := Event{Kind: KindPromote, Channel: request.Channel, To: &v.target, Evidence: v.current(), Reason: request.Reason, Ticket: request.Ticket, Policy: r.options.Policy.name(), Share: request.Share}
 	if request.Approve {
 		event.Kind = KindApprove
 	}
@@ -113,6 +115,9 @@ func (r *Registry) lacks(ctx context.Context, s *state, v *version, event Event)
 func (q PromoteRequest) check() error {
 	if err := CheckChannel(q.Channel); err != nil {
 		return err
+	}
+	if q.Share < 0 || q.Share > 99 {
+		return &RequestError{fmt.Sprintf("a share of %d %% is not between 1 and 99", q.Share)}
 	}
 	return checkExpect(q.Expect)
 }
@@ -172,7 +177,7 @@ func (s *state) checkExpected(name, expect string) error {
 
 // move appends the event that moves a channel, unless check objects to the state it meets.
 func (r *Registry) move(ctx context.Context, now *state, event Event, dryRun bool, check func(*state) error) (Move, error) {
-	result := Move{Model: now.model, Channel: event.Channel, To: *event.To, DryRun: dryRun, Approve: event.Kind == KindApprove}
+	result := Move{Model: now.model, Channel: event.Channel, To: *event.To, Share: event.Share, DryRun: dryRun, Approve: event.Kind == KindApprove}
 	if dryRun {
 		result.From = now.channels[event.Channel].current()
 		return result, nil

@@ -1,6 +1,10 @@
 package trainer
 
-import "time"
+import (
+	"time"
+
+	"github.com/t5ctl/t5ctl/internal/device"
+)
 
 // Event is one thing that happened in a run. The types below are all there are.
 //
@@ -21,6 +25,8 @@ type Started struct {
 type Compiled struct {
 	Program string
 	Took    time.Duration
+	Memory  device.Memory // as the compiler says; of several programs, of the one that takes most beside its inputs
+	Reused  bool          // an earlier process compiled it
 }
 
 // Stepped is sent for every step that log_every asks for, and for the last one. Loss and Tokens
@@ -42,7 +48,7 @@ type Stepped struct {
 // Evaluated is sent after each evaluation on the validation data.
 type Evaluated struct {
 	Step    int
-	Metrics map[string]float64 // loss, token_accuracy, and what the Evaluator gives
+	Metrics map[string]float64 // loss, token_accuracy (of pairs: preference_accuracy), and what the Evaluator gives
 	Best    bool               // by train.metric
 	Took    time.Duration
 }

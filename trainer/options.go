@@ -37,6 +37,7 @@ type Options struct {
 	LabelSmoothing float64      `yaml:"label_smoothing"`  // share of the target spread over the vocabulary
 	ZLoss          float64      `yaml:"z_loss"`           // weight of the squared log normaliser
 	Distill        Distillation `yaml:"distill"`          // a model to learn from beside the labels
+	DPO            Preference   `yaml:"dpo"`              // learn from pairs of a better and a worse text
 	DP             Privacy      `yaml:"dp"`               // differential privacy of the training rows
 	Dropout        *float64     `yaml:"dropout"`          // instead of the model's dropout_rate
 	Precision      string       `yaml:"precision"`        // fp32, or bf16 for the matrix products (weights stay fp32)
@@ -132,7 +133,7 @@ func (o Options) Validate() error {
 			bad("%w", err)
 		}
 	}
-	for _, text := range o.refusals() {
+	for _, text := range append(o.refusals(), o.preferenceRefusals()...) {
 		bad("%s", text)
 	}
 	slices.SortStableFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })

@@ -86,6 +86,9 @@ func (n *network) build(learning, frozen []*Node, seed *Node) *t5.Network {
 	net := &t5.Network{Config: n.config, Weights: map[string]*Node{}, Compute: n.compute()}
 	if seed != nil {
 		rate := n.config.DropoutRate
+		if n.options.DPO.On() {
+			rate = 0
+		}
 		if n.options.Dropout != nil {
 			rate = *n.options.Dropout
 		}
@@ -186,7 +189,7 @@ func (n *network) gradients(b *device.Backend, shape batchShape) (*device.Progra
 		learning, frozen, rest := n.divide(in)
 		net := n.build(learning, frozen, rest[len(rest)-1])
 		net.Checkpointing = n.options.GradientCheckpointing
-		s := shape.loss(n.lossOf(shape, frozen, rest), net, rest)
+		s := n.sums(shape, n.lossOf(shape, frozen, rest), net, frozen, rest)
 		return append(Gradient(s.Loss, learning...), stack(s))
 	})
 }
@@ -198,7 +201,7 @@ func (n *network) evaluation(b *device.Backend, shape batchShape) (*device.Progr
 	inputs := append(append(append([]device.Input{}, n.learning...), n.frozen...), shape.inputs()...)
 	return b.Compile("t5.evaluation "+shape.String(), inputs, func(in []*Node) []*Node {
 		learning, frozen, rest := n.divide(in)
-		return []*Node{stack(shape.loss(t5.Loss{}, n.build(learning, frozen, nil), rest))}
+		return []*Node{stack(n.sums(shape, t5.Loss{}, n.build(learning, frozen, nil), frozen, rest))}
 	})
 }
 
@@ -217,7 +220,7 @@ func (n *network) addition(b *device.Backend) (*device.Program, error) {
 			inputs = append(inputs, device.Input{Name: side + in.Name, Shape: in.Shape})
 		}
 	}
-	return b.Compile("t5.addition", inputs, func(in []*Node) []*Node {
+	return b.CompileInPlace("t5.addition", inputs, donateLast(len(inputs), len(inputs)), func(in []*Node) []*Node {
 		out := make([]*Node, len(n.learning))
 		for i := range out {
 			out[i] = Add(in[i], in[len(out)+i])
@@ -284,7 +287,9 @@ func (n *network) application(b *device.Backend, of group) (*device.Program, err
 	moments := n.moments()[of.momentsFrom:of.momentsTo]
 	inputs := append(append([]device.Input{}, n.learning[of.from:of.to]...), moments...)
 	inputs = append(append(inputs, n.gradientInputs(of.from, of.to)...), numbersInput(), device.Input{Name: "norm", Shape: shapes.Make(dtypes.Float32)})
-	return b.Compile("t5.application", inputs, func(in []*Node) []*Node {
+	donate := donateLast(len(inputs), len(inputs))
+	donate[len(inputs)-2], donate[len(inputs)-1] = false, false // the next group needs them
+	return b.CompileInPlace("t5.application", inputs, donate, func(in []*Node) []*Node {
 		learn := of.to - of.from
 		params, state, grads := in[:learn], in[learn:learn+len(moments)], in[learn+len(moments):]
 		numbers, norm := in[len(in)-2], in[len(in)-1]

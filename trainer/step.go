@@ -139,7 +139,7 @@ func (r *run) gradients(batch seq2seq.Batch, micro int) ([]*tensors.Tensor, []fl
 			return nil, nil, err
 		}
 		r.gradientsOf[shape] = program
-		r.Sink(Compiled{Program: "t5.gradients " + shape.String(), Took: program.CompileTime})
+		r.Sink(Compiled{Program: "t5.gradients " + shape.String(), Took: program.CompileTime, Memory: program.Memory, Reused: program.Reused})
 		r.meter.pause(program.CompileTime)
 	}
 	out, err := r.runMicro(program, batch, micro)
@@ -206,10 +206,9 @@ func (r *run) accumulate(total, grads []*tensors.Tensor) ([]*tensors.Tensor, err
 		if r.add, err = r.net.addition(r.Backend); err != nil {
 			return nil, err
 		}
-		r.Sink(Compiled{Program: "t5.addition", Took: r.add.CompileTime})
+		r.Sink(Compiled{Program: "t5.addition", Took: r.add.CompileTime, Memory: r.add.Memory, Reused: r.add.Reused})
 	}
-	args := append(total, grads...)
-	return r.add.Run(args, donateLast(len(args), len(args)))
+	return r.add.Run(append(total, grads...), nil)
 }
 
 // update applies the gradients and gives their norm. A loss that is not finite leaves all as it
@@ -244,9 +243,7 @@ func (r *run) update(grads []*tensors.Tensor, tokens float64, finite bool) (floa
 func (r *run) applyTo(g group, program *device.Program, grads []*tensors.Tensor, numbers, norm *tensors.Tensor) error {
 	learn, moments := r.learn[g.from:g.to], r.moments[g.momentsFrom:g.momentsTo]
 	args := append(append(append(append([]*tensors.Tensor{}, learn...), moments...), grads...), numbers, norm)
-	donate := donateLast(len(args), len(args))
-	donate[len(args)-2], donate[len(args)-1] = false, false // the next group needs them
-	out, err := program.Run(args, donate)
+	out, err := program.Run(args, nil)
 	if err != nil {
 		return err
 	}
@@ -285,8 +282,8 @@ func (r *run) evaluate(ctx context.Context) (found *evaluation, stop bool, err e
 		}
 	}
 	found = &evaluation{Step: r.step, Metrics: map[string]float64{
-		"loss":           total[sumNLL] / total[sumTokens],
-		"token_accuracy": total[sumCorrect] / total[sumTokens],
+		"loss":               total[sumNLL] / total[sumTokens],
+		r.Options.accuracy(): total[sumCorrect] / total[sumTokens],
 	}}
 	if r.Evaluator != nil {
 		more, err := r.Evaluator.Evaluate(ctx, r.weights())
@@ -315,7 +312,7 @@ func (r *run) evaluateBatch(batch seq2seq.Batch) ([]float32, error) {
 			return nil, err
 		}
 		r.evaluationOf[shape] = program
-		r.Sink(Compiled{Program: "t5.evaluation " + shape.String(), Took: program.CompileTime})
+		r.Sink(Compiled{Program: "t5.evaluation " + shape.String(), Took: program.CompileTime, Memory: program.Memory, Reused: program.Reused})
 	}
 	args, own, err := r.arguments(batch)
 	if err != nil {
@@ -354,7 +351,7 @@ func (r *run) judge(found *evaluation) (stop bool, err error) {
 }
 
 func (r *run) higherIsBetter() bool {
-	if r.Options.Metric == "token_accuracy" {
+	if r.Options.Metric == r.Options.accuracy() {
 		return true
 	}
 	return r.Evaluator != nil && r.Evaluator.HigherIsBetter(r.Options.Metric)

@@ -70,7 +70,7 @@ func (n *network) probes(b *device.Backend, shape batchShape, names *[]string) (
 		learning, frozen, rest := n.divide(in)
 		net := n.build(learning, frozen, rest[len(rest)-1])
 		net.Probe = look
-		sums := shape.loss(n.lossOf(shape, frozen, rest), net, rest)
+		sums := n.sums(shape, n.lossOf(shape, frozen, rest), net, frozen, rest)
 		look("the loss", sums.Loss)
 		return []*Node{Concatenate(flags, 0)}
 	})

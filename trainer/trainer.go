@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/gomlx/gomlx/core/tensors"
 
@@ -59,6 +60,7 @@ type Result struct {
 	Checkpoint string             // the best by train.metric, the last where nothing was evaluated
 	Metrics    map[string]float64 // of that checkpoint
 	Loss       float64            // training loss of the last interval
+	Position   seq2seq.Position   // of the first batch that no step has taken
 	Privacy    *Spent             // what the steps cost; nil where the run is not private
 }
 
@@ -224,13 +226,18 @@ func (r *run) place(adapter *lora.Adapter) (err error) {
 		}
 		r.frozen = append(r.frozen, teacher...)
 	}
+	var zeros []float32
 	for _, m := range r.net.moments() {
-		t, err := r.Backend.Float32(make([]float32, m.Shape.Size()), m.Shape.Dimensions...)
+		if size := m.Shape.Size(); size > len(zeros) {
+			zeros = make([]float32, size)
+		}
+		t, err := r.Backend.Float32(zeros[:m.Shape.Size()], m.Shape.Dimensions...)
 		if err != nil {
 			return err
 		}
 		r.moments = append(r.moments, t)
 	}
+	debug.FreeOSMemory() // the copies that weights were placed from
 	return nil
 }
 
@@ -308,17 +315,20 @@ func (r *run) compileUpdate() (err error) {
 	if r.norm, err = r.net.globalNorm(r.Backend); err != nil {
 		return err
 	}
-	took := r.norm.CompileTime
+	took, memory, reused := r.norm.CompileTime, r.norm.Memory, r.norm.Reused
 	r.groups = r.net.groups()
 	for _, g := range r.groups {
 		p, err := r.net.application(r.Backend, g)
 		if err != nil {
 			return err
 		}
-		took += p.CompileTime
+		took, reused = took+p.CompileTime, reused && p.Reused
+		if p.Memory.Temporary+p.Memory.Outputs-p.Memory.Aliases > memory.Temporary+memory.Outputs-memory.Aliases {
+			memory = p.Memory // of the group that takes most
+		}
 		r.apply = append(r.apply, p)
 	}
-	r.Sink(Compiled{Program: "t5.application", Took: took})
+	r.Sink(Compiled{Program: "t5.application", Took: took, Memory: memory, Reused: reused})
 	return nil
 }
 
@@ -369,7 +379,7 @@ func (r *run) finish(reason string) (Result, error) {
 		return Result{}, err
 	}
 	r.Sink(Stopped{Step: r.step, Reason: reason})
-	result := Result{Step: r.step, Checkpoint: r.last, Loss: r.meter.lastLoss, Privacy: r.spent()}
+	result := Result{Step: r.step, Checkpoint: r.last, Loss: r.meter.lastLoss, Position: r.position, Privacy: r.spent()}
 	if r.best != nil {
 		result.Checkpoint = r.checkpointPath(r.best.Step)
 		result.Metrics = r.best.Metrics

@@ -1,4 +1,4 @@
-//go:build !cgo || noxla
+//go:build !cgo || noxla || !unix
 
 package device
 
@@ -11,3 +11,5 @@ import (
 func openXLA(string) (compute.Backend, error) {
 	return nil, errors.New("this build has no XLA (it was built without cgo)")
 }
+
+func compileOnce(_ []bool, compile func() error) (compiled, error) { return compiled{}, compile() }

@@ -24,11 +24,35 @@ type Program struct {
 	backend     *Backend
 	graph       *graph.Graph
 	inputs      []Input
+	donate      []bool        // the arguments that a run gives away; nil: none
 	CompileTime time.Duration // what the compilation took
+	Memory      Memory        // as the compiler says; all zero where it says nothing
+	Reused      bool          // an earlier process compiled it
+}
+
+// Memory is what a program takes, in bytes.
+type Memory struct {
+	Code      int64 `json:"code"`
+	Inputs    int64 `json:"inputs"`
+	Outputs   int64 `json:"outputs"`
+	Aliases   int64 `json:"aliases"`   // of the outputs, what lies in the memory of inputs
+	Temporary int64 `json:"temporary"` // while it runs
+}
+
+// compiled is what is known of a compilation.
+type compiled struct {
+	memory Memory
+	reused bool
 }
 
 // Compile builds fn over the inputs, in their order, and compiles what it returns.
-func (b *Backend) Compile(name string, inputs []Input, fn func(in []*graph.Node) []*graph.Node) (p *Program, err error) {
+func (b *Backend) Compile(name string, inputs []Input, fn func(in []*graph.Node) []*graph.Node) (*Program, error) {
+	return b.CompileInPlace(name, inputs, nil, fn)
+}
+
+// CompileInPlace is Compile for a program that is given the inputs marked in donate at each run:
+// they are invalid afterwards, and results may lie in their memory.
+func (b *Backend) CompileInPlace(name string, inputs []Input, donate []bool, fn func(in []*graph.Node) []*graph.Node) (p *Program, err error) {
 	start := time.Now()
 	defer func() {
 		if r := recover(); r != nil {
@@ -40,14 +64,19 @@ func (b *Backend) Compile(name string, inputs []Input, fn func(in []*graph.Node)
 	for i, in := range inputs {
 		nodes[i] = graph.Parameter(g, in.Name, in.Shape)
 	}
-	if err := g.Compile(fn(nodes)...); err != nil {
+	outputs := fn(nodes)
+	c, err := compileOnce(donate, func() error { return g.Compile(outputs...) })
+	if err != nil {
 		return nil, fmt.Errorf("compiling %s: %w", name, trimmed{err})
 	}
-	return &Program{name: name, backend: b, graph: g, inputs: inputs, CompileTime: time.Since(start)}, nil
+	return &Program{
+		name: name, backend: b, graph: g, inputs: inputs, donate: donate,
+		CompileTime: time.Since(start), Memory: c.memory, Reused: c.reused,
+	}, nil
 }
 
-// Run executes the program. The arguments marked in donate (nil: none) are given away: they are
-// invalid afterwards, whether the run succeeds or not.
+// Run executes the program. The arguments marked in donate (nil: those it was compiled to be given)
+// are given away: they are invalid afterwards, whether the run succeeds or not.
 func (p *Program) Run(args []*tensors.Tensor, donate []bool) (out []*tensors.Tensor, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -56,6 +85,9 @@ func (p *Program) Run(args []*tensors.Tensor, donate []bool) (out []*tensors.Ten
 	}()
 	if len(args) != len(p.inputs) {
 		return nil, fmt.Errorf("running %s: %d arguments, want %d", p.name, len(args), len(p.inputs))
+	}
+	if donate == nil {
+		donate = p.donate
 	}
 	if donate == nil {
 		donate = make([]bool, len(args))

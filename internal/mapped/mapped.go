@@ -50,6 +50,14 @@ func Open(path string) (*File, error) {
 // Bytes is the content. It must not be written to, nor touched once the file is closed.
 func (f *File) Bytes() []byte { return f.data }
 
+// Forget lets the system take back the memory that the content lies in by now; it is read from the
+// file again where it is needed again.
+func (f *File) Forget() {
+	if f.unmap != nil {
+		forget(f.data)
+	}
+}
+
 // Close lets the content go. A second call does nothing.
 func (f *File) Close() error {
 	unmap := f.unmap

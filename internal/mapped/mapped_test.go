@@ -21,6 +21,10 @@ func TestOpen(t *testing.T) {
 		if err != nil || string(file.Bytes()) != content {
 			t.Fatalf("got %q, %v; want %q", file.Bytes(), err, content)
 		}
+		file.Forget()
+		if string(file.Bytes()) != content {
+			t.Errorf("after Forget: %q, want %q", file.Bytes(), content)
+		}
 		if err := errors.Join(file.Close(), file.Close()); err != nil {
 			t.Errorf("closing: %v", err)
 		}

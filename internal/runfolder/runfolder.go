@@ -56,7 +56,9 @@ type Record struct {
 	Outcome     string             `json:"outcome"`
 	Problem     string             `json:"problem,omitempty"` // why it failed
 	Base        string             `json:"base,omitempty"`
-	Fingerprint string             `json:"fingerprint"` // of recipe and data: what a resumed run must share
+	Chain       []Ancestor         `json:"chain,omitempty"` // versions that it was trained on from, the oldest first
+	Fingerprint string             `json:"fingerprint"`     // of Identity as the run began
+	Identity    map[string]string  `json:"identity"`        // settings and digests that a resumed run must share
 	Seed        uint64             `json:"seed"`
 	Tool        Tool               `json:"tool"`
 	Backend     Backend            `json:"backend"`
@@ -67,11 +69,20 @@ type Record struct {
 	Steps       int                `json:"steps"`
 	Loss        float64            `json:"loss,omitempty"` // training loss at the end
 	Metrics     map[string]float64 `json:"metrics,omitempty"`
+	Tasks       []Task             `json:"tasks,omitempty"`      // of a mixture
 	Privacy     *Privacy           `json:"privacy,omitempty"`    // of a run with differential privacy
 	Checkpoint  string             `json:"checkpoint,omitempty"` // that became the model, relative to the run folder
 	Started     time.Time          `json:"started"`
 	Finished    *time.Time         `json:"finished,omitempty"`
 	Seconds     float64            `json:"seconds,omitempty"` // of all its processes
+}
+
+// Task is one data set of a mixture.
+type Task struct {
+	Name     string  `json:"name"`
+	Rows     int64   `json:"rows"`
+	Share    float64 `json:"share"`    // of the examples, as the recipe wants it
+	Examples int64   `json:"examples"` // that the run has learned from
 }
 
 // Privacy is what a run has cost the privacy of a row of its training data.
@@ -84,6 +95,12 @@ type Privacy struct {
 	Rate     float64  `json:"rate"`            // probability with which a row is in a step
 	Steps    int      `json:"steps"`
 	Sampling string   `json:"sampling"`
+}
+
+// Ancestor is a version of the registry.
+type Ancestor struct {
+	Name   string `json:"name"`   // model@vN
+	Digest string `json:"digest"` // of its manifest
 }
 
 // Tool is the program that ran.

@@ -88,6 +88,7 @@ func openShards(dir, indexPath string, idx index) (_ *File, err error) {
 			return nil, err
 		}
 		whole.unmap = append(whole.unmap, shard.unmap...)
+		whole.forget = append(whole.forget, shard.forget...)
 		if err := whole.join(shard, name, idx); err != nil {
 			return nil, err
 		}

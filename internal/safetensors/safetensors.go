@@ -95,6 +95,7 @@ type File struct {
 	tensors  map[string]Tensor
 	metadata map[string]string
 	unmap    []func() error
+	forget   []func()
 }
 
 // Open maps the file at path and checks its header.
@@ -111,6 +112,7 @@ func Open(path string) (*File, error) {
 		return nil, errors.Join(err, content.Close())
 	}
 	file.unmap = append(file.unmap, content.Close)
+	file.forget = append(file.forget, content.Forget)
 	return file, nil
 }
 
@@ -129,12 +131,20 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 // Metadata is what the file says about itself, "format" included.
 func (f *File) Metadata() map[string]string { return maps.Clone(f.metadata) }
 
+// Forget lets the system take back the memory of what was read; tensors stay valid, and are read
+// from the disk again where they are needed again.
+func (f *File) Forget() {
+	for _, forget := range f.forget {
+		forget()
+	}
+}
+
 // Close unmaps the file. Data of its tensors must not be touched any more.
 func (f *File) Close() error {
 	var errs []error
 	for _, unmap := range f.unmap {
 		errs = append(errs, unmap())
 	}
-	f.unmap, f.tensors, f.names = nil, nil, nil
+	f.unmap, f.forget, f.tensors, f.names = nil, nil, nil, nil
 	return errors.Join(errs...)
 }

@@ -20,7 +20,7 @@ type Checkpoint struct {
 	JSON     []byte // config.json as it was read
 	Metadata map[string]string
 	Tensors  []safetensors.Tensor // in the order of Config.Specs
-	folder   interface{ Close() error }
+	folder   *safetensors.File
 }
 
 // WeightsError says all that is wrong between a config.json and its weights.
@@ -146,6 +146,7 @@ func (c *Checkpoint) Place(put func(values []float32, dims ...int) (*tensors.Ten
 		if placed[i], err = put(values, t.Shape...); err != nil {
 			return nil, err
 		}
+		c.folder.Forget()
 	}
 	return placed, nil
 }

@@ -124,3 +124,43 @@ func TokenLogProbs(logits, labels *Node) (logProb, logZ *Node) {
 	logit := ReduceSum(Where(chosen, logits, ZerosLike(logits)), -1)
 	return Sub(logit, logZ), logZ
 }
+
+// Preference is how much likelier the chosen of two texts is to become than the rejected one
+// (direct preference optimisation; Rafailov et al. 2023): with
+// m = Beta·((log π(chosen) − log π(rejected)) − the same of the reference), the loss of a pair is
+// −(1 − LabelSmoothing)·log σ(m) − LabelSmoothing·log σ(−m). Reference: DPOTrainer.dpo_loss of TRL
+// 0.11.4.
+type Preference struct {
+	Beta           float64
+	LabelSmoothing float64 // share of pairs that may be the wrong way round
+}
+
+// Of sums the loss over pairs: NLL is that without smoothing, Tokens counts pairs, and Correct those
+// with m > 0. Rows 2i and 2i+1 are the chosen and the rejected text of a pair; rows without a label
+// do not count.
+//
+//	policy, reference [2·pairs, targets, vocab], labels [2·pairs, targets]   →   scalars, float32
+func (p Preference) Of(policy, reference, labels *Node) Sums {
+	counted := ConvertDType(NotEqual(labels, ConstAs(labels, int32(Ignore))), dtypes.Float32)
+	ratio := func(logits *Node) *Node { // [pairs]
+		logProb, _ := TokenLogProbs(logits, labels)
+		pairs := Reshape(ReduceSum(Mul(logProb, counted), -1), -1, 2)
+		return Squeeze(Sub(Slice(pairs, AxisRange(), AxisElem(0)), Slice(pairs, AxisRange(), AxisElem(1))), -1)
+	}
+	margin := MulScalar(Sub(ratio(policy), StopGradient(ratio(reference))), p.Beta)
+	right, wrong := softplus(Neg(margin)), softplus(margin) // −log σ(m) and −log σ(−m)
+	loss := Add(MulScalar(right, 1-p.LabelSmoothing), MulScalar(wrong, p.LabelSmoothing))
+	whole := ReduceMax(Reshape(ReduceMax(counted, -1), -1, 2), -1) // [pairs]
+	return Sums{
+		Loss:    ReduceAllSum(Mul(loss, whole)),
+		NLL:     ReduceAllSum(Mul(right, whole)),
+		Tokens:  ReduceAllSum(whole),
+		Correct: ReduceAllSum(Mul(ConvertDType(GreaterThan(margin, ZerosLike(margin)), dtypes.Float32), whole)),
+	}
+}
+
+// softplus is log(1 + eˣ); its gradient is right at 0 too, where every run begins.
+func softplus(x *Node) *Node {
+	peak := StopGradient(MaxScalar(x, 0))
+	return Add(peak, Log(Add(Exp(Neg(peak)), Exp(Sub(x, peak)))))
+}

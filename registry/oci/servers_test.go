@@ -65,10 +65,10 @@ func distributionServer(t testing.TB, options ...string) server {
 }
 
 // debianServer runs Debian's docker-registry, an older server of the same project, from
-// build/tools (`make build/tools/docker-registry`) or the machine; tests skip where neither has it.
+// build/tools (`make debian-registry`) or the machine; tests skip where neither has it.
 func debianServer(t testing.TB) server {
 	t.Helper()
-	program, err := filepath.Abs("../../build/tools/docker-registry")
+	program, err := filepath.Abs("../../build/tools/debian-registry/bin/docker-registry")
 	if err != nil {
 		t.Fatal(err)
 	}

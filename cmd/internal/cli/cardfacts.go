@@ -163,8 +163,13 @@ func runFacts(facts *card.Facts, data []byte) error {
 	if run.Backend.CPUs > 0 {
 		backend += fmt.Sprintf(", %d processors", run.Backend.CPUs)
 	}
+	var chain []string
+	for _, ancestor := range run.Chain {
+		chain = append(chain, ancestor.Name+" ("+ancestor.Digest+")")
+	}
 	facts.Provenance = append(facts.Provenance,
 		card.Fact{Name: "Run", Value: run.Name},
+		card.Fact{Name: "Trained on from, the oldest first", Value: strings.Join(chain, ", ")},
 		card.Fact{Name: "Recipe and data", Value: run.Fingerprint},
 		card.Fact{Name: "Seed", Value: seed},
 		card.Fact{Name: "Backend", Value: strings.TrimPrefix(backend, ", ")},

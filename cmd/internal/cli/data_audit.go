@@ -115,11 +115,11 @@ func (o *dataAuditOptions) request(ctx context.Context, app *App) (audit.Options
 	if err != nil {
 		return a, nil, err
 	}
-	if err := app.fetchData(ctx, loaded.Data.Train, loaded.Data.Validation, loaded.Data.Test); err != nil {
+	if err := app.fetchData(ctx, loaded.Data.Paths(datasets.Train), loaded.Data.Paths(datasets.Validation), loaded.Data.Test); err != nil {
 		return a, limits, err
 	}
 	a.Columns = loaded.Data.Columns
-	err = addSplits(&a, map[datasets.Split]datasets.Paths{datasets.Train: loaded.Data.Train, datasets.Validation: loaded.Data.Validation, datasets.Test: loaded.Data.Test})
+	err = addSplits(&a, map[datasets.Split]datasets.Paths{datasets.Train: loaded.Data.Paths(datasets.Train), datasets.Validation: loaded.Data.Paths(datasets.Validation), datasets.Test: loaded.Data.Test})
 	return a, limits, err
 }
 

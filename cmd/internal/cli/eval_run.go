@@ -159,41 +159,9 @@ func runEvalRun(ctx context.Context, app *App, opts evalRunOptions) error {
 	if err != nil {
 		return err
 	}
-	for _, task := range e.suite.TaskList() {
-		if err := app.fetchData(ctx, task.Data); err != nil {
-			return err
-		}
-	}
-	files, err := taskFiles(e.suite) // before the model is opened, which takes longer
+	report, err := app.evaluate(ctx, e, opts)
 	if err != nil {
 		return err
-	}
-	ref := opts.model
-	if opts.adapter != "" {
-		ref = opts.adapter
-	}
-	resolved, err := resolveModel(ctx, app, ref)
-	if err != nil {
-		return err
-	}
-	m, closeModel, err := app.openModel(ctx, opts.model, opts.adapter)
-	if err != nil {
-		return err
-	}
-	defer closeModel()
-	if err := e.settle(m); err != nil {
-		return err
-	}
-	about := eval.Report{Model: ref, ModelHash: resolved.Tree}
-	if resolved.Name != "" {
-		about.Model = resolved.Name
-	}
-	report, err := e.run(ctx, app, m, files, opts, about)
-	if err != nil {
-		return err
-	}
-	if m.Truncated > 0 {
-		app.Term.Warnf("%d inputs were longer than the model takes and were cut", m.Truncated)
 	}
 	return app.show(report, func(t *term.Terminal) {
 		t.Table(resultsTable(report.Metrics))
@@ -201,6 +169,47 @@ func runEvalRun(ctx context.Context, app *App, opts evalRunOptions) error {
 			t.Notef("report: %s", filepath.Join(opts.output, report.Name+".json"))
 		}
 	})
+}
+
+// evaluate runs an evaluation on the model that the options name.
+func (a *App) evaluate(ctx context.Context, e evaluation, opts evalRunOptions) (none eval.Report, err error) {
+	for _, task := range e.suite.TaskList() {
+		if err := a.fetchData(ctx, task.Data); err != nil {
+			return none, err
+		}
+	}
+	files, err := taskFiles(e.suite) // before the model is opened, which takes longer
+	if err != nil {
+		return none, err
+	}
+	ref := opts.model
+	if opts.adapter != "" {
+		ref = opts.adapter
+	}
+	resolved, err := resolveModel(ctx, a, ref)
+	if err != nil {
+		return none, err
+	}
+	m, closeModel, err := a.openModel(ctx, opts.model, opts.adapter)
+	if err != nil {
+		return none, err
+	}
+	defer closeModel()
+	if err := e.settle(m); err != nil {
+		return none, err
+	}
+	about := eval.Report{Model: ref, ModelHash: resolved.Tree}
+	if resolved.Name != "" {
+		about.Model = resolved.Name
+	}
+	report, err := e.run(ctx, a, m, files, opts, about)
+	if err != nil {
+		return none, err
+	}
+	if m.Truncated > 0 {
+		a.Term.Warnf("%d inputs were longer than the model takes and were cut", m.Truncated)
+	}
+	return report, nil
 }
 
 // settle gives the model the decoding settings: its own, under the recipe's, under the suite's.

@@ -78,7 +78,7 @@ func saying[E error](hint string) func(E) string { return func(E) string { retur
 // rules are asked in order, the first that fits decides. One line a kind of failure; a command's
 // file may keep its own list.
 func rules() []rule {
-	return slices.Concat(firstRules(), trainRules(), dataRules(), evalRules(), generateRules(), serveRules(), modelRules(), registryRules(), hubRules(), backendRules(), recipeRules(), runsRules(), planRules(), doctorRules(), tokenizerRules(), lastRules())
+	return slices.Concat(firstRules(), trainRules(), dataRules(), evalRules(), generateRules(), serveRules(), modelRules(), registryRules(), hubRules(), backendRules(), recipeRules(), runsRules(), planRules(), canaryRules(), emitRules(), doctorRules(), tokenizerRules(), lastRules())
 }
 
 // firstRules are for what wins over the thing it happened to.

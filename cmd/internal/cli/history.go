@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -77,6 +78,9 @@ func runHistory(ctx context.Context, app *App, opts historyOptions) error {
 				what += " " + e.Channel
 			}
 			reason := e.Reason
+			if e.Share > 0 {
+				reason = strings.TrimSuffix(fmt.Sprintf("%d %% of the traffic; %s", e.Share, reason), "; ")
+			}
 			if len(e.Refused) > 0 {
 				reason = strings.TrimPrefix(reason+"; "+strings.Join(e.Refused, "; "), "; ")
 			}

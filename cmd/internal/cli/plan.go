@@ -269,6 +269,9 @@ func (t *training) measure(ctx context.Context, opts planOptions, r planResult) 
 	clean := 0 // steps without a compilation
 	t.recipe.Train.Steps, t.recipe.Train.Epochs, t.recipe.Train.LogEvery = opts.measure, 0, 1
 	t.recipe.Train.EvaluateEvery, t.recipe.Train.SaveEvery, t.recipe.Data.Validation = 0, 0, nil
+	for i := range t.recipe.Data.Tasks {
+		t.recipe.Data.Tasks[i].Validation = nil
+	}
 	job, err := t.job(ctx, backend)
 	if err != nil {
 		return nil, err

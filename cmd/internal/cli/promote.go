@@ -18,6 +18,7 @@ type promoteOptions struct {
 	ref, channel, expect, reason, ticket string
 	evidence                             []string
 	dryRun, approve                      bool
+	share                                int
 	hook                                 webhookOptions
 }
 
@@ -26,6 +27,7 @@ func (o *promoteOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.expect, "expect", "", "`version` that the channel must serve now: v6, sha256:…, or none")
 	flags.StringArrayVar(&o.evidence, "evidence", nil, "`file` of a report or gate result to bind to the version first (repeatable)")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "only say what would happen; nothing is written")
+	flags.IntVar(&o.share, "share", 0, "record that the version is meant for this `percent` of the traffic, as a canary")
 	flags.BoolVar(&o.approve, "approve", false, "only agree, as the second person; another makes the promotion")
 	bindReason(flags, &o.reason, &o.ticket)
 	o.hook.bind(flags)
@@ -36,7 +38,7 @@ func (o *promoteOptions) request() (registry.PromoteRequest, error) {
 		return registry.PromoteRequest{}, usageErrorf("--to is missing")
 	}
 	ref, err := registry.ParseRef(o.ref)
-	return registry.PromoteRequest{Ref: ref, Channel: o.channel, Expect: o.expect, Reason: o.reason, Ticket: o.ticket, DryRun: o.dryRun, Approve: o.approve}, err
+	return registry.PromoteRequest{Ref: ref, Channel: o.channel, Expect: o.expect, Reason: o.reason, Ticket: o.ticket, Share: o.share, DryRun: o.dryRun, Approve: o.approve}, err
 }
 
 func newPromoteCommand(app *App) *cobra.Command {
@@ -46,7 +48,8 @@ func newPromoteCommand(app *App) *cobra.Command {
 		Short: "Make a channel serve a version that passed its gates",
 		Long: "A version without the result of passing gates is refused (exit code 3), and the refusal is\n" +
 			"recorded. With --expect, a channel that serves something else by now is a conflict (exit\n" +
-			"code 5); of several promotions that expect the same, one wins.",
+			"code 5); of several promotions that expect the same, one wins. --share records what part of\n" +
+			"the traffic is meant for the version; whatever divides the traffic must be told as well.",
 		Example: "  t5ctl promote summarizer@v7 --to production --expect v6 --reason 'ROUGE-L +1.2'",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -104,7 +107,10 @@ func attach(ctx context.Context, r *registry.Registry, ref registry.Ref, paths [
 // showMove tells a channel's change.
 func (a *App) showMove(move registry.Move) error {
 	return a.show(move, func(t *term.Terminal) {
-		from := "nothing"
+		share, from := "", "nothing"
+		if move.Share > 0 {
+			share = fmt.Sprintf(" to %d %% of the traffic", move.Share)
+		}
 		if move.From != nil {
 			from = fmt.Sprintf("v%d", move.From.Version)
 		}
@@ -123,7 +129,7 @@ func (a *App) showMove(move registry.Move) error {
 			t.Printf("%s@%s serves v%d already\n", move.Model, move.Channel, move.To.Version)
 			return
 		}
-		t.Printf("%s@%s serves v%d (before: %s), record %d\n", move.Model, move.Channel, move.To.Version, from, move.Seq)
+		t.Printf("%s@%s serves v%d%s (before: %s), record %d\n", move.Model, move.Channel, move.To.Version, share, from, move.Seq)
 		t.Printf("  %s\n", move.To.Digest)
 	})
 }

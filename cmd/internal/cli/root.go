@@ -18,6 +18,7 @@ const (
 	groupEvaluate group = "evaluate"
 	groupData     group = "data"
 	groupRegistry group = "registry"
+	groupOperate  group = "operate"
 	groupDesk     group = "desk"
 )
 
@@ -27,6 +28,7 @@ func groups() []*cobra.Group {
 		{ID: string(groupEvaluate), Title: "Evaluate and test"},
 		{ID: string(groupData), Title: "Data and tokenizers"},
 		{ID: string(groupRegistry), Title: "Models and registry"},
+		{ID: string(groupOperate), Title: "Serve and operate"},
 		{ID: string(groupDesk), Title: "This machine and this tool"},
 	}
 }
@@ -43,7 +45,7 @@ func commands() []entry {
 		{groupTrain, newTrainCommand},
 		{groupTrain, newFinetuneCommand},
 		{groupTrain, newGenerateCommand},
-		{groupTrain, newServeCommand},
+		{groupOperate, newServeCommand},
 		{groupRegistry, newModelCommand},
 		{groupTrain, newRecipeCommand},
 		{groupEvaluate, newEvalCommand},
@@ -61,6 +63,8 @@ func commands() []entry {
 		{groupTrain, newInitCommand},
 		{groupTrain, newPlanCommand},
 		{groupTrain, newRunsCommand},
+		{groupOperate, newEmitCommand},
+		{groupOperate, newCanaryCommand},
 		{groupDesk, newDoctorCommand},
 		{groupDesk, newBackendCommand},
 		{groupDesk, newBenchCommand},

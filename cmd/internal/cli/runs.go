@@ -206,6 +206,9 @@ func (d *runDetails) print(t *term.Terminal) {
 	add("recipe", d.Name)
 	add("method", d.Method)
 	add("base", d.Base)
+	for _, ancestor := range d.Chain {
+		add("trained on from", ancestor.Name)
+	}
 	add("weights", d.Weights)
 	if d.Parameters > 0 {
 		add("parameters", fmt.Sprintf("%s, %s of them learned", term.Count(d.Parameters), term.Count(d.Learning)))
@@ -214,6 +217,9 @@ func (d *runDetails) print(t *term.Terminal) {
 	add("training loss", decimal(d.Loss))
 	for _, name := range slices.Sorted(maps.Keys(d.Metrics)) {
 		add("validation "+name, decimal(d.Metrics[name]))
+	}
+	for _, task := range d.Tasks {
+		add("task "+task.Name, fmt.Sprintf("%d examples of %d rows, share %.3f", task.Examples, task.Rows, task.Share))
 	}
 	add("privacy of a row", privacyText(d.Privacy))
 	add("checkpoint", d.Checkpoint)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
 	"github.com/t5ctl/t5ctl/datasets"
+	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/lora"
 	"github.com/t5ctl/t5ctl/internal/model"
@@ -19,6 +21,7 @@ import (
 	"github.com/t5ctl/t5ctl/internal/safetensors"
 	"github.com/t5ctl/t5ctl/internal/t5"
 	"github.com/t5ctl/t5ctl/internal/vocab"
+	"github.com/t5ctl/t5ctl/registry"
 	"github.com/t5ctl/t5ctl/trainer"
 )
 
@@ -28,11 +31,14 @@ type trainOptions struct {
 	sets        []string
 	output      string
 	resume      bool
+	evaluate    bool
 	trace       bool
 	tensorboard bool
 	mlflow      string
 	sweep       string
 	base        bool // a base model is needed: finetune
+	warmFrom    string
+	chain       []runfolder.Ancestor // of the version that --warm-from names, and itself
 }
 
 func (o *trainOptions) bind(flags *pflag.FlagSet) {
@@ -40,6 +46,7 @@ func (o *trainOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.output, "output", "o", "", "run `folder` (default runs/<name>-<n>)")
 	flags.BoolVar(&o.trace, "trace-nan", false, "should the loss not be finite, name the first layer that was not")
 	flags.BoolVar(&o.resume, "resume", false, "go on with the run in --output from its last whole checkpoint")
+	flags.BoolVar(&o.evaluate, "evaluate", false, "then evaluate the model as the recipe's eval section says; the report is RUN/reports/test.json")
 	flags.BoolVar(&o.tensorboard, "tensorboard", false, "write event files for TensorBoard into the run folder (tracking.tensorboard)")
 	flags.StringVar(&o.sweep, "sweep", "", "run the recipe with every setting that this `file` names, and rank them")
 	flags.StringVar(&o.mlflow, "mlflow", "", "tell the MLflow tracking server at `uri` of the run (tracking.mlflow.uri)")
@@ -53,6 +60,9 @@ func (o *trainOptions) overrides() []string {
 	}
 	if o.mlflow != "" {
 		sets = append(sets, "tracking.mlflow.uri="+o.mlflow)
+	}
+	if n := len(o.chain); n > 0 {
+		sets = append(sets, "base="+o.chain[n-1].Name)
 	}
 	return append(sets, o.sets...)
 }
@@ -93,7 +103,8 @@ func newFinetuneCommand(app *App) *cobra.Command {
 			"  metric: loss                    # of the validation data; or training_loss\n" +
 			"  halving: {factor: 2, first: 100} # half goes on after 100 steps, 200, …\n\n" +
 			"Every run has its folder in the sweep's (default runs/<name>-sweep-<n>), beside sweep.json, sweep.png and\n" +
-			"sweep.html. --resume goes on with a sweep that was stopped.",
+			"sweep.html. --resume goes on with a sweep that was stopped.\n\n" +
+			"--warm-from begins with what serves; run.json and the card name the chain of versions.",
 		Example:           "  t5ctl finetune cmudict-stress\n  t5ctl finetune recipe.yaml --output runs/mine --resume\n  t5ctl finetune recipe.yaml --sweep sweep.yaml",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeRecipe,
@@ -103,6 +114,7 @@ func newFinetuneCommand(app *App) *cobra.Command {
 		},
 	}
 	opts.bind(cmd.Flags())
+	cmd.Flags().StringVar(&opts.warmFrom, "warm-from", "", "begin with this `version` of the registry in place of the recipe's base: name@production")
 	return cmd
 }
 
@@ -148,14 +160,20 @@ type trainResult struct {
 	Loss    float64            `json:"loss"`
 	Metrics map[string]float64 `json:"metrics,omitempty"`
 	Seconds float64            `json:"seconds"`
+	Report  string             `json:"report,omitempty"` // of the evaluation
+	Scores  []eval.Result      `json:"scores,omitempty"`
 }
 
-func runTrain(ctx context.Context, app *App, opts trainOptions) error {
+func runTrain(ctx context.Context, app *App, opts trainOptions) (err error) {
+	if opts.warmFrom != "" {
+		if opts.chain, err = app.chainOf(ctx, opts.warmFrom); err != nil {
+			return fmt.Errorf("--warm-from: %w", err)
+		}
+	}
 	if opts.sweep != "" {
 		return runSweep(ctx, app, opts)
 	}
 	t := &training{app: app, opts: opts}
-	var err error
 	if t.recipe, err = app.loadRecipe(opts.recipe, opts.overrides()); err != nil {
 		return err
 	}
@@ -163,13 +181,35 @@ func runTrain(ctx context.Context, app *App, opts trainOptions) error {
 	if err != nil {
 		return err
 	}
+	if opts.evaluate {
+		if err := t.evaluate(ctx, &result); err != nil {
+			return fmt.Errorf("the run %s is done; evaluating it: %w", result.Run, err)
+		}
+	}
 	return app.show(result, func(s *term.Terminal) {
 		what := "model"
 		if result.Adapter {
 			what = "adapter"
 		}
 		s.Printf("%s %s\nrun %s: %d steps in %s\n", what, result.Model, result.Run, result.Steps, term.Duration(time.Duration(result.Seconds*float64(time.Second))))
+		if result.Report != "" {
+			s.Table(resultsTable(result.Scores))
+			s.Printf("report %s\n", result.Report)
+		}
 	})
+}
+
+// evaluate scores the finished run as eval run would with the same recipe.
+func (t *training) evaluate(ctx context.Context, result *trainResult) error {
+	opts := evalRunOptions{suite: t.opts.recipe, model: result.Run, output: filepath.Join(result.Run, "reports"), name: "test", force: true}
+	e, err := recipeEvaluation(t.recipe)
+	if err != nil {
+		return err
+	}
+	e.suite.Name = opts.name
+	report, err := t.app.evaluate(ctx, e, opts)
+	result.Report, result.Scores = filepath.Join(opts.output, opts.name+".json"), report.Metrics
+	return err
 }
 
 // execute runs the recipe in its folder, from the first check to the record of how it ended.
@@ -189,6 +229,37 @@ func (t *training) execute(ctx context.Context) (trainResult, error) {
 	return result, nil
 }
 
+// chainOf names a version of the registry, by its number, after all those that it was trained on
+// from, the oldest first.
+func (a *App) chainOf(ctx context.Context, text string) ([]runfolder.Ancestor, error) {
+	ref, err := registry.ParseRef(text)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.registry()
+	if err != nil {
+		return nil, err
+	}
+	version, err := r.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	files, err := r.Evidence(ctx, version.Ref)
+	if err != nil {
+		return nil, err
+	}
+	var before runfolder.Record
+	for _, f := range files {
+		if f.Name != "run.json" {
+			continue
+		}
+		if err := json.Unmarshal(f.Data, &before); err != nil {
+			return nil, fmt.Errorf("run.json of %s: %w", version.Name, err)
+		}
+	}
+	return append(before.Chain, runfolder.Ancestor{Name: version.Name, Digest: version.Digest}), nil
+}
+
 // openBackend opens the compute backend that the settings name and says when it is not the one
 // that was hoped for.
 func (a *App) openBackend() (*device.Backend, error) {
@@ -204,7 +275,7 @@ func (a *App) openBackend() (*device.Backend, error) {
 
 // load reads what the recipe names, cheap things first, so that a mistake is told at once.
 func (t *training) load(ctx context.Context) (err error) {
-	if err := t.app.fetchData(ctx, t.recipe.Data.Train, t.recipe.Data.Validation, t.recipe.Data.Test); err != nil {
+	if err := t.app.fetchData(ctx, t.recipe.Data.Paths(datasets.Train), t.recipe.Data.Paths(datasets.Validation), t.recipe.Data.Test); err != nil {
 		return err
 	}
 	if err := t.recipe.CheckFiles(); err != nil {
@@ -301,20 +372,21 @@ func (t *training) job(ctx context.Context, backend *device.Backend) (trainer.Jo
 	if err != nil {
 		return trainer.Job{}, err
 	}
+	t.examples = train
 	job := trainer.Job{
 		Options: t.recipe.Train, Config: t.config, Base: t.base, BaseName: t.baseName(), Teacher: t.teacher, Train: train, Backend: backend,
 		Dir: string(t.dir), Metadata: model.Metadata(t.tokenizer, t.recipe.Data.Prefix), Resume: t.opts.resume, TraceNaN: t.opts.trace, Sink: t.sink,
 	}
-	if len(t.recipe.Data.Validation) > 0 {
+	if len(t.recipe.Data.Paths(datasets.Validation)) > 0 {
 		if job.Validation, err = t.stream(ctx, datasets.Validation); err != nil {
 			return trainer.Job{}, err
 		}
 	}
-	if metric := t.recipe.Train.Metric; metric != "loss" && metric != "token_accuracy" {
+	if metric := t.recipe.Train.Metric; metric != "loss" && metric != "token_accuracy" && metric != "preference_accuracy" {
 		job.Evaluator = &evaluator{training: t, backend: backend}
 	}
 	t.lineage = datasets.NewManifest(t.splits...)
-	job.Fingerprint, err = t.fingerprint()
+	job.Fingerprint, err = t.settle()
 	return job, err
 }
 

@@ -9,7 +9,6 @@ import (
 	"iter"
 	"maps"
 	"os"
-	"reflect"
 	"runtime"
 	"time"
 
@@ -18,11 +17,11 @@ import (
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/internal/decode"
 	"github.com/t5ctl/t5ctl/internal/device"
-	"github.com/t5ctl/t5ctl/internal/digest"
 	"github.com/t5ctl/t5ctl/internal/model"
 	"github.com/t5ctl/t5ctl/internal/plugin"
 	"github.com/t5ctl/t5ctl/internal/runfolder"
 	"github.com/t5ctl/t5ctl/internal/safetensors"
+	"github.com/t5ctl/t5ctl/internal/seq2seq"
 	"github.com/t5ctl/t5ctl/internal/t5"
 	"github.com/t5ctl/t5ctl/internal/vocab"
 	"github.com/t5ctl/t5ctl/recipes"
@@ -40,11 +39,13 @@ type training struct {
 	baseTree  string         // digest of the base's files
 	teacher   *t5.Checkpoint // nil: none
 	taught    string         // digest of the teacher's files
+	identity  identity       // what a resumed run must share
 	tokenizer *vocab.Tokenizer
 	dir       runfolder.Dir
 	lock      *runfolder.Lock // of dir; nil for a folder that nobody else knows
 	record    record
 	splits    []*datasets.Data
+	examples  *datasets.Stream // that the run learns from
 	lineage   datasets.Manifest
 	closers   []io.Closer
 	resolved  []byte // the recipe with all that was laid over it
@@ -164,47 +165,8 @@ func (t *training) stream(ctx context.Context, split datasets.Split) (*datasets.
 	return stream, nil
 }
 
-// fingerprint is what a resumed run must share: recipe, base, tokenizer, data. What only changes
-// what is told or kept may differ.
-func (t *training) fingerprint() (string, error) {
-	r := t.recipe.Recipe
-	r.Description, r.Eval, r.Gates = "", eval.Suite{}, nil
-	r.Train.LogEvery, r.Train.Keep = 0, trainer.Keep{}
-	r.Data.Train, r.Data.Validation, r.Data.Test, r.Base, r.Tokenizer.Path = nil, nil, nil, "", ""
-	forgetEmpty(reflect.ValueOf(&r).Elem())
-	prints := map[datasets.Split]string{}
-	for _, s := range t.lineage.Splits {
-		prints[s.Split] = s.Fingerprint
-	}
-	r.Train.Distill.Teacher = t.taught
-	data, err := json.Marshal(map[string]any{
-		"recipe": r, "base": t.baseTree, "tokenizer": t.tokenizer.Hash(), "mode": t.tokenizer.Mode(), "data": prints,
-	})
-	if err != nil {
-		return "", err
-	}
-	return digest.Bytes(data), nil
-}
-
-// forgetEmpty makes empty lists and maps of a struct nil: a recipe says the same with a key left
-// out and with the key empty, as it stands in the resolved one.
-func forgetEmpty(v reflect.Value) {
-	for i := range v.NumField() {
-		f := v.Field(i)
-		if f.Kind() == reflect.Struct {
-			forgetEmpty(f)
-		}
-		if list := f.Kind() == reflect.Slice || f.Kind() == reflect.Map; list && f.Len() == 0 && f.CanSet() {
-			f.SetZero()
-		}
-	}
-}
-
-// begin writes the record before the first step. A folder that holds another run is left alone.
+// begin writes the record before the first step.
 func (t *training) begin(job trainer.Job) error {
-	if have := t.record.Fingerprint; have != "" && have != job.Fingerprint {
-		return &trainer.OtherRunError{Dir: string(t.dir), Have: have, Want: job.Fingerprint}
-	}
 	var err error
 	if t.resolved, err = t.recipe.YAML(); err != nil {
 		return err
@@ -243,11 +205,11 @@ func (t *training) newRecord(job trainer.Job) runfolder.Record {
 	}
 	record := runfolder.Record{
 		Name: t.recipe.Name, Method: t.recipe.Train.Method, Outcome: runfolder.Running, Base: t.baseName(),
-		Fingerprint: job.Fingerprint, Seed: t.recipe.Train.Seed, Seconds: t.record.Seconds, Started: first.UTC(),
+		Fingerprint: job.Fingerprint, Identity: t.identity, Seed: t.recipe.Train.Seed, Seconds: t.record.Seconds, Started: first.UTC(),
 		Tool:      runfolder.Tool{Version: version.Version, Commit: version.Commit, Go: version.Go},
 		Backend:   backendRecord(job.Backend),
 		Tokenizer: runfolder.Tokenizer{Mode: string(t.tokenizer.Mode()), SHA256: t.tokenizer.Hash()},
-		Data:      map[string]string{},
+		Data:      map[string]string{}, Chain: t.opts.chain,
 	}
 	for _, s := range t.lineage.Splits {
 		record.Data[string(s.Split)] = s.Fingerprint
@@ -339,11 +301,23 @@ func (t *training) finish(outcome trainer.Result) (path string, adapter bool, er
 	}
 	r := &t.record
 	r.Outcome, r.Problem, r.Steps, r.Loss, r.Metrics = runfolder.Done, "", outcome.Step, outcome.Loss, maps.Clone(outcome.Metrics)
+	r.Tasks = t.taskCounts(outcome.Position)
 	r.Privacy = privacyRecord(outcome.Privacy)
 	r.Checkpoint = "checkpoints/" + fmt.Sprintf("%08d", stepOf(outcome))
 	r.Seconds += time.Since(t.started).Seconds()
 	r.end()
 	return path, adapter, t.dir.Write(r.Record)
+}
+
+// taskCounts are the examples of each task that the run has learned from.
+func (t *training) taskCounts(end seq2seq.Position) (all []runfolder.Task) {
+	taken := t.examples.Taken(end)
+	if split, ok := t.lineage.Split(datasets.Train); ok {
+		for _, task := range split.Tasks {
+			all = append(all, runfolder.Task{Name: task.Name, Rows: task.Rows, Share: task.Share, Examples: taken[task.Name]})
+		}
+	}
+	return all
 }
 
 // privacyRecord is what the record keeps of a private run.
@@ -419,16 +393,34 @@ func (e *evaluator) HigherIsBetter(metric string) bool { return e.better[metric]
 func (e *evaluator) pairs(limit int) iter.Seq2[eval.Pair, error] {
 	source := e.training.recipe.Data
 	return func(yield func(eval.Pair, error) bool) {
-		files, err := source.Validation.Files()
-		if err != nil {
-			yield(eval.Pair{}, err)
-			return
+		read := datasets.ReadOptions{OnBadRow: source.OnBadRow}
+		if e.training.recipe.Train.DPO.On() {
+			read.Need = datasets.Preferences // the target is the chosen text
 		}
-		rows := datasets.ReadFiles(files, datasets.ReadOptions{Columns: source.Columns, OnBadRow: source.OnBadRow})
-		for example, err := range datasets.Sample(rows, limit, sampleSeed) {
-			pair := eval.Pair{ID: example.ID, Task: "", Input: source.Prefix + example.Input, Target: example.Target, References: example.References}
+		for example, err := range datasets.Sample(validationRows(source, read), limit, sampleSeed) {
+			pair := eval.Pair{ID: example.ID, Task: "", Input: example.Input, Target: example.Target, References: example.References}
 			if !yield(pair, err) || err != nil {
 				return
+			}
+		}
+	}
+}
+
+// validationRows reads the validation files of all tasks, each input with its prefix.
+func validationRows(source datasets.Source, read datasets.ReadOptions) iter.Seq2[datasets.Example, error] {
+	return func(yield func(datasets.Example, error) bool) {
+		for _, part := range source.Parts() {
+			files, err := part.Validation.Files()
+			if err != nil {
+				yield(datasets.Example{}, err)
+				return
+			}
+			read.Columns = part.Columns
+			for example, err := range datasets.ReadFiles(files, read) {
+				example.Input = part.Prefix + example.Input
+				if !yield(example, err) || err != nil {
+					return
+				}
 			}
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
+	"github.com/t5ctl/t5ctl/datasets"
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
 	"github.com/t5ctl/t5ctl/internal/curves"
 	"github.com/t5ctl/t5ctl/internal/digest"
@@ -194,10 +195,10 @@ func (s *sweeping) check(base recipes.Loaded) error {
 	every, key := o.EvaluateEvery, "train.evaluate_every"
 	if metric == sweep.TrainingLoss {
 		every, key = o.LogEvery, "train.log_every"
-	} else if len(base.Data.Validation) == 0 {
+	} else if len(base.Data.Paths(datasets.Validation)) == 0 {
 		return usageErrorf("sweep %s ranks by %s of the validation data, but recipe %s has none; metric: %s needs none", s.opts.sweep, metric, base.Name, sweep.TrainingLoss)
 	}
-	if measured := []string{sweep.TrainingLoss, "loss", "token_accuracy", o.Metric}; !slices.Contains(measured, metric) {
+	if measured := []string{sweep.TrainingLoss, "loss", "token_accuracy", "preference_accuracy", o.Metric}; !slices.Contains(measured, metric) {
 		return usageErrorf("sweep %s ranks by %s, but the runs measure %s; give train.metric", s.opts.sweep, metric, strings.Join(measured, ", "))
 	}
 	if h.Factor > 0 && o.Steps == 0 {

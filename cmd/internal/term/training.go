@@ -29,7 +29,11 @@ func (v *Training) Sink(e trainer.Event) {
 	case trainer.Started:
 		v.started(e)
 	case trainer.Compiled:
-		v.term.Notef("compiled %s in %s", e.Program, Duration(e.Took))
+		how := "compiled"
+		if e.Reused {
+			how = "loaded"
+		}
+		v.term.Notef("%s %s in %s", how, e.Program, Duration(e.Took))
 	case trainer.Stepped:
 		if v.bar != nil {
 			v.bar.Status(int64(e.Step), steppedParts(e)...)
@@ -110,7 +114,8 @@ func TrainingEvent(e trainer.Event) map[string]any {
 		return map[string]any{"event": "started", "step": e.Step, "total": e.Total, "parameters": e.Parameters,
 			"learning": e.Learning, "backend": e.Backend}
 	case trainer.Compiled:
-		return map[string]any{"event": "compiled", "program": e.Program, "seconds": e.Took.Seconds()}
+		return map[string]any{"event": "compiled", "program": e.Program, "seconds": e.Took.Seconds(),
+			"reused": e.Reused, "memory": e.Memory}
 	case trainer.Stepped:
 		line := map[string]any{"event": "step", "step": e.Step, "total": e.Total, "epoch": e.Epoch, "loss": finite(e.Loss),
 			"learning_rate": e.LearningRate, "gradient_norm": finite(e.GradientNorm), "tokens": e.Tokens,

@@ -284,15 +284,26 @@ func (b *batch) lay(tokens, order, positions []int32) (any bool) {
 // take gives the step's results to the searches and frees the slots of those that are over.
 func (b *batch) take(best []int32, scores []float32) {
 	share, width := b.shape.share, b.shape.share*b.vocab
+	tell := func(i int) {
+		switch s := &b.slots[i]; {
+		case s.search == nil:
+		case scores != nil:
+			s.search.take(nil, scores[i*width:(i+1)*width])
+		default:
+			s.search.take(best[i*share:(i+1)*share], nil)
+		}
+	}
+	if b.shape.kind == logProbs && b.apart() {
+		matvec.Parallel(len(b.slots), tell)
+	} else {
+		for i := range b.slots {
+			tell(i)
+		}
+	}
 	for i := range b.slots {
 		s := &b.slots[i]
 		if s.search == nil {
 			continue
-		}
-		if scores != nil {
-			s.search.take(nil, scores[i*width:(i+1)*width])
-		} else {
-			s.search.take(best[i*share:(i+1)*share], nil)
 		}
 		s.made++
 		if w, ok := s.search.(*writer); ok && s.wrote != nil && len(w.rows) == 1 && len(w.rows[0].tokens) == int(s.made)+1 {
@@ -303,4 +314,12 @@ func (b *batch) take(best []int32, scores []float32) {
 			*s = slot{}
 		}
 	}
+}
+
+// apart says whether the searches share nothing, so that each may go on in a goroutine of its own.
+func (b *batch) apart() bool {
+	return !slices.ContainsFunc(b.slots, func(s slot) bool {
+		beams, ok := s.search.(*search)
+		return ok && beams.adjust != nil
+	})
 }

@@ -57,7 +57,8 @@ type Record struct {
 	Problem     string             `json:"problem,omitempty"` // why it failed
 	Base        string             `json:"base,omitempty"`
 	Chain       []Ancestor         `json:"chain,omitempty"` // versions that it was trained on from, the oldest first
-	Fingerprint string             `json:"fingerprint"`     // of recipe and data: what a resumed run must share
+	Fingerprint string             `json:"fingerprint"`     // of Identity as the run began
+	Identity    map[string]string  `json:"identity"`        // settings and digests that a resumed run must share
 	Seed        uint64             `json:"seed"`
 	Tool        Tool               `json:"tool"`
 	Backend     Backend            `json:"backend"`
@@ -74,6 +75,7 @@ type Record struct {
 	Started     time.Time          `json:"started"`
 	Finished    *time.Time         `json:"finished,omitempty"`
 	Seconds     float64            `json:"seconds,omitempty"` // of all its processes
+	Cost        *Cost              `json:"cost,omitempty"`
 }
 
 // Task is one data set of a mixture.
@@ -100,6 +102,12 @@ type Privacy struct {
 type Ancestor struct {
 	Name   string `json:"name"`   // model@vN
 	Digest string `json:"digest"` // of its manifest
+}
+
+// Cost is what a run cost, in the currency of the price.
+type Cost struct {
+	PricePerHour float64 `json:"price_per_hour"` // of the machine
+	Total        float64 `json:"total"`
 }
 
 // Tool is the program that ran.

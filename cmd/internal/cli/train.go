@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"time"
 
@@ -37,6 +38,7 @@ type trainOptions struct {
 	mlflow      string
 	sweep       string
 	base        bool // a base model is needed: finetune
+	price       float64
 	warmFrom    string
 	chain       []runfolder.Ancestor // of the version that --warm-from names, and itself
 }
@@ -49,6 +51,7 @@ func (o *trainOptions) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.evaluate, "evaluate", false, "then evaluate the model as the recipe's eval section says; the report is RUN/reports/test.json")
 	flags.BoolVar(&o.tensorboard, "tensorboard", false, "write event files for TensorBoard into the run folder (tracking.tensorboard)")
 	flags.StringVar(&o.sweep, "sweep", "", "run the recipe with every setting that this `file` names, and rank them")
+	flags.Float64Var(&o.price, "price-per-hour", 0, "`price` of an hour of this machine: run.json and the card tell what the run cost")
 	flags.StringVar(&o.mlflow, "mlflow", "", "tell the MLflow tracking server at `uri` of the run (tracking.mlflow.uri)")
 }
 
@@ -134,6 +137,7 @@ func trainRules() []rule {
 		sweepStopped,
 		as(exitConflict, saying[*sweepConflictError]("--resume goes on with a sweep of the same file and recipe; another --output starts a new one")),
 		as[*trainer.DeltaError](exitUsage, nil),
+		as[*lora.StackError](exitUsage, nil),
 		as(exitUsage, func(e *lora.NoTargetError) string { return "" }),
 		as[*trainer.UnknownMetricError](exitUsage, nil),
 		as(exitUsage, saying[*trainer.VocabularyError]("teacher and student must share one tokenizer")),
@@ -160,11 +164,15 @@ type trainResult struct {
 	Loss    float64            `json:"loss"`
 	Metrics map[string]float64 `json:"metrics,omitempty"`
 	Seconds float64            `json:"seconds"`
+	Cost    *runfolder.Cost    `json:"cost,omitempty"`
 	Report  string             `json:"report,omitempty"` // of the evaluation
 	Scores  []eval.Result      `json:"scores,omitempty"`
 }
 
 func runTrain(ctx context.Context, app *App, opts trainOptions) (err error) {
+	if err := checkPrice(opts.price); err != nil {
+		return err
+	}
 	if opts.warmFrom != "" {
 		if opts.chain, err = app.chainOf(ctx, opts.warmFrom); err != nil {
 			return fmt.Errorf("--warm-from: %w", err)
@@ -227,6 +235,14 @@ func (t *training) execute(ctx context.Context) (trainResult, error) {
 		return trainResult{}, errors.Join(err, t.failed(err))
 	}
 	return result, nil
+}
+
+// checkPrice refuses what is no price of an hour.
+func checkPrice(price float64) error {
+	if !(price >= 0) || math.IsInf(price, 0) {
+		return usageErrorf("--price-per-hour %g is no price", price)
+	}
+	return nil
 }
 
 // chainOf names a version of the registry, by its number, after all those that it was trained on
@@ -309,15 +325,27 @@ func (t *training) openBase(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("base of recipe %s: %w", t.recipe.Name, err)
 	}
-	if resolved.Adapter != "" {
-		return usageError{fmt.Errorf("base %s is an adapter; merge it with t5ctl model merge first", t.recipe.Base)}
+	if resolved.Adapter != "" && t.recipe.Train.Method != trainer.LoRA {
+		return usageError{fmt.Errorf("base %s is an adapter, on which only another adapter can be trained; merge it with t5ctl model merge first", t.recipe.Base)}
 	}
 	t.baseDir, t.baseTree = resolved.Dir, resolved.Tree
 	if t.base, err = t5.Open(resolved.Dir); err != nil {
 		return fmt.Errorf("base of recipe %s: %w", t.recipe.Name, err)
 	}
 	t.config = t.base.Config
-	return nil
+	if resolved.Adapter == "" {
+		return nil
+	}
+	t.under = resolved.Adapter
+	if err := t.recipe.Train.LoRA.Stackable("of recipe " + t.recipe.Name); err != nil {
+		return err
+	}
+	tree, err := registry.Tree(resolved.Dir)
+	if err != nil {
+		return err
+	}
+	t.baseTree = tree + " " + resolved.Tree
+	return model.PutUnder(t.base, t.under)
 }
 
 // openTokenizer opens the recipe's tokenizer, or the base's own.
@@ -362,7 +390,7 @@ func (t *training) run(ctx context.Context) (trainResult, error) {
 	}
 	return trainResult{
 		Run: string(t.dir), Model: path, Adapter: adapter, Steps: outcome.Step, Loss: outcome.Loss,
-		Metrics: outcome.Metrics, Seconds: t.record.Seconds,
+		Metrics: outcome.Metrics, Seconds: t.record.Seconds, Cost: t.record.Cost,
 	}, nil
 }
 
@@ -386,7 +414,7 @@ func (t *training) job(ctx context.Context, backend *device.Backend) (trainer.Jo
 		job.Evaluator = &evaluator{training: t, backend: backend}
 	}
 	t.lineage = datasets.NewManifest(t.splits...)
-	job.Fingerprint, err = t.fingerprint()
+	job.Fingerprint, err = t.settle()
 	return job, err
 }
 
@@ -395,7 +423,7 @@ func (t *training) baseName() string {
 	if t.baseDir == "" {
 		return ""
 	}
-	if t.recipe.Base == t.baseDir {
+	if t.recipe.Base == t.baseDir || t.under != "" {
 		if absolute, err := filepath.Abs(t.baseDir); err == nil {
 			return absolute
 		}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gomlx/compute/dtypes"
@@ -47,9 +48,15 @@ type State struct {
 }
 
 // OtherRunError says that a run folder belongs to another recipe or other data.
-type OtherRunError struct{ Dir, Have, Want string }
+type OtherRunError struct {
+	Dir, Have, Want string
+	Changed         []string // what is another, as "train.seed is 9, was 1"; nil: not known
+}
 
 func (e *OtherRunError) Error() string {
+	if len(e.Changed) > 0 {
+		return e.Dir + " holds a run of another recipe or other data: " + strings.Join(e.Changed, "; ")
+	}
 	return fmt.Sprintf("%s holds a run of another recipe or other data (fingerprint %.19s, this one is %.19s)", e.Dir, e.Have, e.Want)
 }
 

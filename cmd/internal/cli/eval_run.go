@@ -31,6 +31,7 @@ import (
 type evalRunOptions struct {
 	suite, model, adapter, output, name string
 	limit                               int
+	price                               float64
 	force, allowExec, schema            bool
 }
 
@@ -40,6 +41,7 @@ func (o *evalRunOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.output, "output", "o", "", "`folder` for NAME.json, NAME.rows.jsonl and NAME.predictions.jsonl")
 	flags.StringVar(&o.name, "name", "", "`name` of the report (default: that of the suite)")
 	flags.IntVar(&o.limit, "limit", 0, "score a sample of `n` rows of each task, always the same; 0 is what the suite says")
+	flags.Float64Var(&o.price, "price-per-hour", 0, "`price` of an hour of this machine: the report tells what 1,000 rows cost, as the metric cost")
 	flags.BoolVar(&o.force, "force", false, "replace a report of the same name, and do not go on with a run that was interrupted")
 	flags.BoolVar(&o.schema, "schema", false, "write the JSON schema of a suite file, and do nothing else")
 	flags.BoolVar(&o.allowExec, "allow-exec", false, "let metrics of the suite run programs (exec:…)")
@@ -82,6 +84,9 @@ func (o *evalRunOptions) request(app *App) (evaluation, error) {
 	if err := missing(map[string]bool{"model": o.model != ""}, "model"); err != nil {
 		return evaluation{}, err
 	}
+	if err := checkPrice(o.price); err != nil {
+		return evaluation{}, err
+	}
 	if o.limit < 0 {
 		return evaluation{}, usageErrorf("--limit %d is negative", o.limit)
 	}
@@ -97,6 +102,15 @@ func (o *evalRunOptions) request(app *App) (evaluation, error) {
 	}
 	if o.name != "" {
 		e.suite.Name = o.name
+	}
+	if o.price > 0 {
+		cost := "cost:per_hour=" + strconv.FormatFloat(o.price, 'f', -1, 64)
+		e.suite.Metrics = append(slices.Clone(e.suite.Metrics), cost)
+		for i, task := range e.suite.Tasks {
+			if len(task.Metrics) > 0 {
+				e.suite.Tasks[i].Metrics = append(slices.Clone(task.Metrics), cost)
+			}
+		}
 	}
 	return e, nil
 }
@@ -159,41 +173,9 @@ func runEvalRun(ctx context.Context, app *App, opts evalRunOptions) error {
 	if err != nil {
 		return err
 	}
-	for _, task := range e.suite.TaskList() {
-		if err := app.fetchData(ctx, task.Data); err != nil {
-			return err
-		}
-	}
-	files, err := taskFiles(e.suite) // before the model is opened, which takes longer
+	report, err := app.evaluate(ctx, e, opts)
 	if err != nil {
 		return err
-	}
-	ref := opts.model
-	if opts.adapter != "" {
-		ref = opts.adapter
-	}
-	resolved, err := resolveModel(ctx, app, ref)
-	if err != nil {
-		return err
-	}
-	m, closeModel, err := app.openModel(ctx, opts.model, opts.adapter)
-	if err != nil {
-		return err
-	}
-	defer closeModel()
-	if err := e.settle(m); err != nil {
-		return err
-	}
-	about := eval.Report{Model: ref, ModelHash: resolved.Tree}
-	if resolved.Name != "" {
-		about.Model = resolved.Name
-	}
-	report, err := e.run(ctx, app, m, files, opts, about)
-	if err != nil {
-		return err
-	}
-	if m.Truncated > 0 {
-		app.Term.Warnf("%d inputs were longer than the model takes and were cut", m.Truncated)
 	}
 	return app.show(report, func(t *term.Terminal) {
 		t.Table(resultsTable(report.Metrics))
@@ -201,6 +183,47 @@ func runEvalRun(ctx context.Context, app *App, opts evalRunOptions) error {
 			t.Notef("report: %s", filepath.Join(opts.output, report.Name+".json"))
 		}
 	})
+}
+
+// evaluate runs an evaluation on the model that the options name.
+func (a *App) evaluate(ctx context.Context, e evaluation, opts evalRunOptions) (none eval.Report, err error) {
+	for _, task := range e.suite.TaskList() {
+		if err := a.fetchData(ctx, task.Data); err != nil {
+			return none, err
+		}
+	}
+	files, err := taskFiles(e.suite) // before the model is opened, which takes longer
+	if err != nil {
+		return none, err
+	}
+	ref := opts.model
+	if opts.adapter != "" {
+		ref = opts.adapter
+	}
+	resolved, err := resolveModel(ctx, a, ref)
+	if err != nil {
+		return none, err
+	}
+	m, closeModel, err := a.openModel(ctx, opts.model, opts.adapter)
+	if err != nil {
+		return none, err
+	}
+	defer closeModel()
+	if err := e.settle(m); err != nil {
+		return none, err
+	}
+	about := eval.Report{Model: ref, ModelHash: resolved.Tree}
+	if resolved.Name != "" {
+		about.Model = resolved.Name
+	}
+	report, err := e.run(ctx, a, m, files, opts, about)
+	if err != nil {
+		return none, err
+	}
+	if m.Truncated > 0 {
+		a.Term.Warnf("%d inputs were longer than the model takes and were cut", m.Truncated)
+	}
+	return report, nil
 }
 
 // settle gives the model the decoding settings: its own, under the recipe's, under the suite's.

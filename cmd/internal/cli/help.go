@@ -225,6 +225,7 @@ func environmentText() string {
 		[2]string{"T5CTL_CONFIG", "configuration file (default $XDG_CONFIG_HOME/t5ctl/config.yaml)"},
 		[2]string{"T5CTL_PROGRAM_CACHE", "where compiled programs are kept for later runs; empty keeps none (default $XDG_CACHE_HOME/t5ctl/programs)"},
 		[2]string{"T5CTL_PLUGIN_DIR", "where compute plugins are kept (default $XDG_DATA_HOME/t5ctl/plugins)"},
+		[2]string{"T5CTL_MODELS", "where the models that ship along are (default: models beside the program)"},
 		[2]string{"PIP_INDEX_URL", "package index that `backend install` asks"},
 		[2]string{"HF_HOME", "folder of the Hugging Face tools, whose cache t5ctl shares (default ~/.cache/huggingface); HF_HUB_CACHE names the cache alone"},
 		[2]string{"HF_TOKEN", "who you are on the Hugging Face hub; else what `hf auth login` kept"},

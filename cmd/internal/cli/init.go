@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"embed"
 	"errors"
 	"fmt"
@@ -48,8 +49,8 @@ func newInitCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init [DIR]",
 		Short: "Start a project: a recipe, its data, gates and a CI workflow",
-		Long: "Start a project in DIR (default: here): recipe.yaml with its data, gates.yaml, .gitignore, and a workflow " +
-			"that trains, evaluates and gates. On a terminal what no flag says is asked. Nothing that is there is overwritten.",
+		Long: "Start a project in DIR (default: here): recipe.yaml with its data and base, gates.yaml, exposure.yaml, " +
+			".gitignore, and a workflow that trains, evaluates and gates. On a terminal what no flag says is asked. Nothing that is there is overwritten.",
 		Example: "  t5ctl init g2p\n  t5ctl init g2p --recipe cmudict-stress --name g2p-stress --ci gitlab",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -92,6 +93,8 @@ func (o *initOptions) ask(app *App, given func(flag string) bool) error {
 // project is a checked request: the files to write beside the recipe and its data.
 type project struct {
 	preset recipes.Preset
+	name   string            // of its runs
+	base   string            // models/NAME of a shipped base to copy; "" where the recipe names another
 	files  map[string][]byte // by slash-separated path in the project
 	recipe string
 }
@@ -113,12 +116,21 @@ func (o *initOptions) request() (project, error) {
 	}
 	preset.Text = o.edit(preset.Text)
 	p := project{preset: preset, files: make(map[string][]byte), recipe: filepath.Join(o.dir, "recipe.yaml")}
+	if name, ok := shippedBase(preset); ok {
+		p.base = name
+	}
+	if p.name = o.name; p.name == "" {
+		p.name = preset.Name
+	}
 	gates, err := gatesOf(preset)
 	if err != nil {
 		return project{}, err
 	}
 	p.files["gates.yaml"] = gates
-	from := map[string]string{".gitignore": "gitignore", "ci/evaluate.sh": "evaluate.sh"}
+	from := map[string]string{".gitignore": "gitignore", "ci/evaluate.sh": "evaluate.sh", "exposure.yaml": "exposure.yaml"}
+	if bytes.Contains(preset.Text, []byte("cmudict")) { // its targets are phonemes, and so must secrets be
+		from["exposure.yaml"] = "exposure-phonemes.yaml"
+	}
 	switch o.ci {
 	case "github":
 		from[".github/workflows/evaluate.yml"] = "github.yml"
@@ -133,6 +145,16 @@ func (o *initOptions) request() (project, error) {
 		}
 	}
 	return p, nil
+}
+
+// shippedBase says which of the models that ship along a preset starts from.
+func shippedBase(preset recipes.Preset) (name string, ok bool) {
+	r := recipes.Default()
+	if _, err := strictyaml.Unmarshal(preset.Name, preset.Text, &r); err != nil {
+		return "", false
+	}
+	name = strings.TrimPrefix(r.Base, "../../")
+	return name, strings.HasPrefix(name, "models/")
 }
 
 // gatesOf makes the gates file of the preset's own gates, or of its first metric.
@@ -170,9 +192,19 @@ func runInit(app *App, opts initOptions) error {
 			return &fs.PathError{Op: "starting a project with", Path: path, Err: fs.ErrExist}
 		}
 	}
+	if p.base != "" && shippedModel(p.base) == "" && !exists(filepath.Join(opts.dir, filepath.FromSlash(p.base))) {
+		return &missingBaseError{base: p.base, looked: shippedModels()}
+	}
 	written, err := p.preset.Copy(p.recipe)
 	if err != nil {
 		return err
+	}
+	if p.base != "" {
+		base, err := copyShippedModel(opts.dir, p.base)
+		if err != nil {
+			return err
+		}
+		written = append(written, base)
 	}
 	for _, name := range names {
 		path := filepath.Join(opts.dir, filepath.FromSlash(name))
@@ -190,7 +222,7 @@ func runInit(app *App, opts initOptions) error {
 		for _, path := range written {
 			t.Println(path)
 		}
-		t.Notef("next: t5ctl finetune %s", p.recipe)
+		t.Notef("next, in %s:\n  t5ctl finetune recipe.yaml --evaluate\n  t5ctl eval gate --report runs/%s-1/reports --gates gates.yaml", opts.dir, p.name)
 	})
 }
 

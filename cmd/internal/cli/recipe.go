@@ -102,6 +102,7 @@ func recipeRules() []rule {
 	return []rule{
 		as(exitUsage, saying[*strictyaml.Error]("t5ctl recipe schema lists every key and what it means")),
 		as(exitNotFound, func(e *recipes.UnknownPresetError) string { return didYouMean(e.Nearest) }),
+		as(exitNotFound, saying[*missingBaseError]("archives and packages of t5ctl have it, and T5CTL_MODELS says where it is; --base names another model")),
 		as(exitNotFound, func(e *recipes.NotFoundError) string { return didYouMean(e.Nearest) }),
 	}
 }

@@ -36,6 +36,9 @@ func resolveModel(ctx context.Context, app *App, ref string) (resolvedModel, err
 	if hub.IsRef(ref) {
 		return app.resolveHub(ctx, ref)
 	}
+	if dir := shippedModel(ref); dir != "" {
+		return app.resolveFolder(ctx, dir)
+	}
 	if !strings.Contains(ref, "@") {
 		return resolvedModel{}, fmt.Errorf("no model folder %s: %w", ref, fs.ErrNotExist)
 	}

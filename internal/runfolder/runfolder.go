@@ -75,6 +75,7 @@ type Record struct {
 	Started     time.Time          `json:"started"`
 	Finished    *time.Time         `json:"finished,omitempty"`
 	Seconds     float64            `json:"seconds,omitempty"` // of all its processes
+	Cost        *Cost              `json:"cost,omitempty"`
 }
 
 // Task is one data set of a mixture.
@@ -101,6 +102,12 @@ type Privacy struct {
 type Ancestor struct {
 	Name   string `json:"name"`   // model@vN
 	Digest string `json:"digest"` // of its manifest
+}
+
+// Cost is what a run cost, in the currency of the price.
+type Cost struct {
+	PricePerHour float64 `json:"price_per_hour"` // of the machine
+	Total        float64 `json:"total"`
 }
 
 // Tool is the program that ran.

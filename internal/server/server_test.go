@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -747,6 +748,29 @@ func TestSecrets(t *testing.T) {
 	}
 	if _, err := server.ReadToken(path); err == nil || !strings.Contains(err.Error(), "0640") {
 		t.Errorf("a token that others can read: %v", err)
+	}
+}
+
+// The table of docs/serving.md names every metric, and none that is not there.
+func TestMetricsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/serving.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "## Metrics")
+	table, _, _ = strings.Cut(table, "\n## ")
+	told := map[string]bool{}
+	for _, name := range regexp.MustCompile("`(t5ctl_serve_[a-z_]+)`").FindAllStringSubmatch(table, -1) {
+		told[name[1]] = true
+	}
+	names := server.MetricNames()
+	for _, name := range names {
+		if !told[name] {
+			t.Errorf("docs/serving.md does not name %s", name)
+		}
+	}
+	if len(names) != len(told) || len(names) < 20 {
+		t.Errorf("%d metrics, %d in the table", len(names), len(told))
 	}
 }
 

@@ -156,6 +156,9 @@ func runFacts(facts *card.Facts, data []byte) error {
 			card.Fact{Name: "unit of privacy", Value: "one row of the training data, added or removed; Poisson sampling, Rényi accountant"})
 		seed = ""
 	}
+	if c := run.Cost; c != nil {
+		facts.Training = append(facts.Training, card.Fact{Name: "cost", Value: fmt.Sprintf("%.4g, at %g an hour", c.Total, c.PricePerHour)})
+	}
 	backend := run.Backend.Kind
 	if run.Backend.Plugin != "" {
 		backend += " (plugin " + run.Backend.Plugin + ")"

@@ -234,6 +234,9 @@ func (d *runDetails) print(t *term.Terminal) {
 	if d.Seconds > 0 {
 		add("took", span(d.Seconds))
 	}
+	if d.Cost != nil {
+		add("cost", fmt.Sprintf("%.4g, at %g an hour", d.Cost.Total, d.Cost.PricePerHour))
+	}
 	for _, path := range d.Reports {
 		add("report", path)
 	}

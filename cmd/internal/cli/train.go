@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"time"
 
@@ -37,6 +38,7 @@ type trainOptions struct {
 	mlflow      string
 	sweep       string
 	base        bool // a base model is needed: finetune
+	price       float64
 	warmFrom    string
 	chain       []runfolder.Ancestor // of the version that --warm-from names, and itself
 }
@@ -49,6 +51,7 @@ func (o *trainOptions) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.evaluate, "evaluate", false, "then evaluate the model as the recipe's eval section says; the report is RUN/reports/test.json")
 	flags.BoolVar(&o.tensorboard, "tensorboard", false, "write event files for TensorBoard into the run folder (tracking.tensorboard)")
 	flags.StringVar(&o.sweep, "sweep", "", "run the recipe with every setting that this `file` names, and rank them")
+	flags.Float64Var(&o.price, "price-per-hour", 0, "`price` of an hour of this machine: run.json and the card tell what the run cost")
 	flags.StringVar(&o.mlflow, "mlflow", "", "tell the MLflow tracking server at `uri` of the run (tracking.mlflow.uri)")
 }
 
@@ -161,11 +164,15 @@ type trainResult struct {
 	Loss    float64            `json:"loss"`
 	Metrics map[string]float64 `json:"metrics,omitempty"`
 	Seconds float64            `json:"seconds"`
+	Cost    *runfolder.Cost    `json:"cost,omitempty"`
 	Report  string             `json:"report,omitempty"` // of the evaluation
 	Scores  []eval.Result      `json:"scores,omitempty"`
 }
 
 func runTrain(ctx context.Context, app *App, opts trainOptions) (err error) {
+	if err := checkPrice(opts.price); err != nil {
+		return err
+	}
 	if opts.warmFrom != "" {
 		if opts.chain, err = app.chainOf(ctx, opts.warmFrom); err != nil {
 			return fmt.Errorf("--warm-from: %w", err)
@@ -228,6 +235,14 @@ func (t *training) execute(ctx context.Context) (trainResult, error) {
 		return trainResult{}, errors.Join(err, t.failed(err))
 	}
 	return result, nil
+}
+
+// checkPrice refuses what is no price of an hour.
+func checkPrice(price float64) error {
+	if !(price >= 0) || math.IsInf(price, 0) {
+		return usageErrorf("--price-per-hour %g is no price", price)
+	}
+	return nil
 }
 
 // chainOf names a version of the registry, by its number, after all those that it was trained on
@@ -375,7 +390,7 @@ func (t *training) run(ctx context.Context) (trainResult, error) {
 	}
 	return trainResult{
 		Run: string(t.dir), Model: path, Adapter: adapter, Steps: outcome.Step, Loss: outcome.Loss,
-		Metrics: outcome.Metrics, Seconds: t.record.Seconds,
+		Metrics: outcome.Metrics, Seconds: t.record.Seconds, Cost: t.record.Cost,
 	}, nil
 }
 

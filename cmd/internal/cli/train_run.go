@@ -265,14 +265,19 @@ func (t *training) failed(cause error) error {
 	if errors.Is(cause, context.Canceled) {
 		r.Outcome, r.Problem = runfolder.Interrupted, ""
 	}
-	r.Seconds += time.Since(t.started).Seconds()
-	r.end()
+	t.end()
 	return t.dir.Write(r.Record)
 }
 
-func (r *record) end() {
+// end tells when the run ended and, where an hour has a price, what all its processes cost.
+func (t *training) end() {
+	r := &t.record
 	now := time.Now().UTC()
 	r.Finished = &now
+	r.Seconds += time.Since(t.started).Seconds()
+	if price := t.opts.price; price > 0 {
+		r.Cost = &runfolder.Cost{PricePerHour: price, Total: r.Seconds / 3600 * price}
+	}
 }
 
 // finish writes the finished model beside the checkpoints, then the record that names it.
@@ -305,8 +310,7 @@ func (t *training) finish(outcome trainer.Result) (path string, adapter bool, er
 	r.Tasks = t.taskCounts(outcome.Position)
 	r.Privacy = privacyRecord(outcome.Privacy)
 	r.Checkpoint = "checkpoints/" + fmt.Sprintf("%08d", stepOf(outcome))
-	r.Seconds += time.Since(t.started).Seconds()
-	r.end()
+	t.end()
 	return path, adapter, t.dir.Write(r.Record)
 }
 

@@ -146,7 +146,7 @@ release-reproducible: ## build the commit twice, in two folders; the binaries mu
 	scripts/release-reproducible.sh
 
 .PHONY: check-tools
-check-tools: $(GOLANGCI) $(DEADCODE) $(TOOLS)/k8scheck prometheus ## bring the tools that `make check` and `make test-arm64` use
+check-tools: $(GOLANGCI) $(DEADCODE) $(TOOLS)/k8scheck prometheus debian-registry ## bring the tools that `make check` and `make test-arm64` use
 	@scripts/debian-tools.sh $(TOOLS)/chromium chromium-headless-shell /usr/lib/chromium/chromium-headless-shell
 	@scripts/debian-tools.sh $(TOOLS)/qemu qemu-user-static /usr/bin/qemu-aarch64-static
 
@@ -187,12 +187,16 @@ $(TOOLS)/crane: tools/interop/go.mod
 $(TOOLS)/cosign:
 	GOBIN=$(@D) go install github.com/sigstore/cosign/v3/cmd/cosign@$(COSIGN_VERSION)
 
+.PHONY: debian-registry
+debian-registry: ## unpack Debian's docker-registry for the fault tests, where apt reaches it
+	@scripts/debian-tools.sh $(TOOLS)/debian-registry docker-registry /usr/bin/docker-registry
+
 .PHONY: interop
 interop: build interop-tools ## check what is pushed and signed with cosign, model_signing, oras, crane and huggingface_hub
 	scripts/interop.sh
 
 .PHONY: test-faults
-test-faults: $(TOOLS)/distribution ## the long fault tests of the registry, against real servers; writes docs/faults.md
+test-faults: build $(TOOLS)/distribution debian-registry ## the long fault tests of the registry, against real servers; writes docs/faults.md
 	scripts/faults.sh docs/faults.md
 
 .PHONY: clean

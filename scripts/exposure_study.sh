@@ -40,7 +40,7 @@ data:
   max_target: 40
   max_buckets: 1
 train:
-  steps: 320
+  steps: 120
   batch: 32
   dropout: 0
   seed: 1
@@ -50,9 +50,9 @@ generation: {max_new_tokens: 40}
 END
 }
 lora='lora: {rank: 16, alpha: 32, targets: [q, k, v, o, wi_0, wi_1, wo, lm_head]}'
-recipe full 'method: full' 'optimizer: {name: adamw, learning_rate: 0.001, weight_decay: 0}'
-recipe lora 'method: lora' "$lora" 'optimizer: {name: adamw, learning_rate: 0.003, weight_decay: 0}'
-recipe private 'method: lora' "$lora" 'optimizer: {name: adamw, learning_rate: 0.003, weight_decay: 0}' \
+recipe full 'method: full' 'optimizer: {name: adamw, learning_rate: 0.0002, weight_decay: 0}'
+recipe lora 'method: lora' "$lora" 'optimizer: {name: adamw, learning_rate: 0.001, weight_decay: 0}'
+recipe private 'method: lora' "$lora" 'optimizer: {name: adamw, learning_rate: 0.001, weight_decay: 0}' \
   'dp: {noise: 0.8, clip: 0.1, delta: 0.0005, rows: 8}'
 
 for name in full lora private; do

@@ -25,6 +25,7 @@ type Engine struct {
 	encoders map[encodeShape]*device.Program
 	host     *hostDecoder // nil until it is needed
 	scorers  map[scoreShape]*device.Program
+	pairs    map[pairShape]*device.Program
 }
 
 // Source is one input and the stream of random numbers that its sampling draws from.
@@ -46,6 +47,7 @@ func New(backend *device.Backend, weights Weights) *Engine {
 	return &Engine{
 		backend: backend, weights: weights, args: weights.Tensors(),
 		devices: map[shape]*devicePrograms{}, encoders: map[encodeShape]*device.Program{}, scorers: map[scoreShape]*device.Program{},
+		pairs: map[pairShape]*device.Program{},
 	}
 }
 
@@ -58,6 +60,9 @@ func (e *Engine) Close() {
 		p.Close()
 	}
 	for _, p := range e.scorers {
+		p.Close()
+	}
+	for _, p := range e.pairs {
 		p.Close()
 	}
 }

@@ -15,7 +15,12 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"t5ctl": func() { os.Exit(cli.Main(os.Args[1:])) },
+		"t5ctl": func() {
+			if os.Getenv("T5CTL_TEST_NO_SOCKETS") != "" {
+				forbidSockets()
+			}
+			os.Exit(cli.Main(os.Args[1:]))
+		},
 	})
 }
 

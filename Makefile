@@ -25,7 +25,7 @@ endif
 
 # Packages where goroutines meet. The race detector makes graph and numeric code too slow, so none
 # of these reaches GoMLX.
-RACE := ./datasets ./eval ./eval/significance ./internal/atomicfile ./internal/mlflow ./internal/plugin ./registry/...
+RACE := ./datasets ./eval ./eval/significance ./internal/atomicfile ./internal/mlflow ./internal/plugin ./internal/server ./registry/...
 
 # Packages whose tests reach GoMLX. XLA takes all cores, so their tests run one package at a time.
 GOMLX = $(shell go list -test -f '{{if not .ForTest}}{{.ImportPath}} {{join .Deps " "}}{{end}}' ./... \
@@ -66,12 +66,16 @@ test-race: ## run the tests of the packages where goroutines meet, with the race
 
 .PHONY: test-arm64
 test-arm64: ## run the metrics' tests on arm64 under qemu-user; says so and does nothing without it
-	@qemu=$$(command -v qemu-aarch64-static || command -v qemu-aarch64) || \
-	{ echo 'SKIPPED: no qemu-aarch64; install qemu-user to run the metrics on arm64' >&2; exit 0; }; \
+	@qemu=$$(PATH="$(TOOLS)/qemu/bin:$$PATH" command -v qemu-aarch64-static || command -v qemu-aarch64) || \
+	{ echo 'SKIPPED: no qemu-aarch64; make check-tools, or install qemu-user, to run the metrics on arm64' >&2; exit 0; }; \
 	GOARCH=arm64 GOEXPERIMENT= CGO_ENABLED=0 go test -exec "$$qemu" ./eval/...
 
+.PHONY: check-report
+check-report: build ## open the evaluation report in a headless Chromium; says so and does nothing without one
+	@PATH="$(TOOLS)/chromium/bin:$$PATH" scripts/check-report.sh
+
 .PHONY: check
-check: fmt-check tidy-check generate-check lint vet test deadcode ## all that must hold before a change lands
+check: fmt-check tidy-check generate-check lint vet test check-report deadcode ## all that must hold before a change lands
 
 .PHONY: fmt
 fmt: ## format the Go files
@@ -142,7 +146,9 @@ release-reproducible: ## build the commit twice, in two folders; the binaries mu
 	scripts/release-reproducible.sh
 
 .PHONY: check-tools
-check-tools: $(GOLANGCI) $(DEADCODE) $(TOOLS)/k8scheck prometheus ## bring the tools that `make check` uses
+check-tools: $(GOLANGCI) $(DEADCODE) $(TOOLS)/k8scheck prometheus debian-registry ## bring the tools that `make check` and `make test-arm64` use
+	@scripts/debian-tools.sh $(TOOLS)/chromium chromium-headless-shell /usr/lib/chromium/chromium-headless-shell
+	@scripts/debian-tools.sh $(TOOLS)/qemu qemu-user-static /usr/bin/qemu-aarch64-static
 
 .PHONY: prometheus
 prometheus: ## take prometheus and promtool out of Debian's package; says so and does nothing where apt has none
@@ -181,12 +187,20 @@ $(TOOLS)/crane: tools/interop/go.mod
 $(TOOLS)/cosign:
 	GOBIN=$(@D) go install github.com/sigstore/cosign/v3/cmd/cosign@$(COSIGN_VERSION)
 
+.PHONY: debian-registry
+debian-registry: ## unpack Debian's docker-registry for the fault tests, where apt reaches it
+	@scripts/debian-tools.sh $(TOOLS)/debian-registry docker-registry /usr/bin/docker-registry
+
+.PHONY: interop-venvs
+interop-venvs: ## make the virtual environments of `make interop`, in ~/.cache/t5ctl-bench (gigabytes)
+	scripts/interop-venvs.sh
+
 .PHONY: interop
-interop: build interop-tools ## check what is pushed and signed with cosign, model_signing, oras, crane and huggingface_hub
+interop: build interop-tools ## check what t5ctl writes with the programs of others, and theirs with t5ctl
 	scripts/interop.sh
 
 .PHONY: test-faults
-test-faults: $(TOOLS)/distribution ## the long fault tests of the registry, against real servers; writes docs/faults.md
+test-faults: build $(TOOLS)/distribution debian-registry ## the long fault tests of the registry, against real servers; writes docs/faults.md
 	scripts/faults.sh docs/faults.md
 
 .PHONY: clean

@@ -15,7 +15,7 @@ def parser(description):
     p.add_argument("--model", required=True, help="Hugging Face folder")
     p.add_argument("--batch", type=int, default=8)
     p.add_argument("--input-tokens", type=int, default=128)
-    p.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    p.add_argument("--precision", choices=["fp32", "bf16", "int8"], default="fp32")
     p.add_argument("--warmup", type=int, default=1, help="repetitions that are printed but do not count")
     p.add_argument("--repeat", type=int, default=3)
     p.add_argument("--threads", type=int, default=0, help="0: what torch chooses")

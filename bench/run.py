@@ -1,4 +1,4 @@
-"""Speed and memory of t5ctl beside transformers + peft: same machine, same model, same token ids, taking turns.
+"""Speed and memory of t5ctl beside transformers + peft (and CTranslate2 in decoding): same machine, same model, same token ids, taking turns.
 
     python3 -m venv ~/.cache/t5ctl-bench/venv
     ~/.cache/t5ctl-bench/venv/bin/pip install -r bench/requirements.txt
@@ -25,7 +25,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "t5ctl-bench"
-PEER, TRAINER = "transformers", "Seq2SeqTrainer"
+PEER, TRAINER, CT2 = "transformers", "Seq2SeqTrainer", "ctranslate2"
 
 TRAIN = ["--batch", "8", "--input-tokens", "128", "--target-tokens", "64"]
 DECODE = ["--batch", "8", "--input-tokens", "128", "--new-tokens", "64"]
@@ -38,15 +38,24 @@ WORKS = {
     "greedy": ("decode", ["--beams", "1", *DECODE], 3),
     "beam4": ("decode", ["--beams", "4", *DECODE], 2),
     "greedy-single": ("decode", ["--beams", "1", *SINGLE], 20),
+    "greedy-int8": ("decode", ["--beams", "1", *DECODE], 3),
+    "beam4-int8": ("decode", ["--beams", "4", *DECODE], 2),
+    "greedy-bf16": ("decode", ["--beams", "1", *DECODE], 3),
+    "beam4-bf16": ("decode", ["--beams", "4", *DECODE], 2),
 }
 
 
 def commands(work, args):
     kind, flags, repeat = WORKS[work]
-    flags = [*flags, "--precision", args.precision, "--warmup", "1", "--repeat", str(args.repeat or repeat),
-             "--model", str(args.model)]
-    peer = [sys.executable, str(HERE / kind / "peer.py"), *flags]
-    sides = {"t5ctl": [str(args.t5ctl), "bench", kind, *flags, "--json", *args.t5ctl_flags.split()], PEER: peer}
+    flags = [*flags, "--warmup", "1", "--repeat", str(args.repeat or repeat), "--model", str(args.model)]
+    # transformers stays in fp32 where the work's name says otherwise: on a CPU that is its fastest
+    suffix = work.rpartition("-")[2]
+    ours = suffix if suffix in ("int8", "bf16") else args.precision
+    theirs = args.precision if suffix in ("int8", "bf16") else ours
+    peer = [sys.executable, str(HERE / kind / "peer.py"), *flags, "--precision", theirs]
+    sides = {"t5ctl": [str(args.t5ctl), "bench", kind, *flags, "--precision", ours, "--json", *args.t5ctl_flags.split()], PEER: peer}
+    if kind == "decode" and suffix != "bf16":
+        sides[CT2] = [sys.executable, str(HERE / kind / "ctranslate2_peer.py"), *flags, "--precision", ours]
     if kind == "train" and args.trainer:
         sides[TRAINER] = [*peer, "--loop", "trainer"]
     return sides
@@ -135,13 +144,17 @@ def remarks(results, args):
     ours = subprocess.run([args.t5ctl, "version"], capture_output=True, text=True).stdout.strip().splitlines()
     rows = [f"Measured on {time.strftime('%Y-%m-%d', time.gmtime())} on {processor()}, {os.cpu_count()} cores, {args.precision}; "
             f"{args.rounds} rounds; load before: {args.load:.2f}.",
-            f"{ours[0] if ours else 't5ctl'}; torch {have['torch']}, transformers {have['transformers']}, peft {have['peft']}, "
+            f"{ours[0] if ours else 't5ctl'}; torch {have['torch']}, transformers {have['transformers']}, peft {have['peft']}, ctranslate2 {have['ctranslate2']}, "
             f"Python {platform.python_version()}."]
     imports = [f["imports"] for s in results.values() for f in s.values() if f.get("imports")]
     if imports:
         rows.append(f"Importing torch and transformers alone takes {statistics.median(imports):,.0f} MiB of a peer's memory "
                     "(the torch wheel is the one with CUDA).")
     for work, sides in results.items():
+        if other := sides.get(CT2):
+            ours = sides["t5ctl"]
+            rows.append(f"{work}: t5ctl is {median(other) / median(ours):.2f} times as fast as CTranslate2 and takes "
+                        f"{statistics.median(ours['rss']) / statistics.median(other['rss']):.2f} of its memory; p95 {p95(ours) / p95(other):.2f} of its.")
         rows.append(f"{work}: a turn spends, beside its counted repetitions (start, loading, compiling and the warm-up; end), "
                     + ", ".join(f"{statistics.median(f['outside']):.1f} s ({side})" for side, f in sides.items()) + ".")
     return "\n".join("- " + r for r in rows)

@@ -73,11 +73,7 @@ func Compare(ctx context.Context, a, b Evidence, o CompareOptions) (Comparison, 
 	if x, y := a.Report.Data.Fingerprint, b.Report.Data.Fingerprint; x == "" || x != y {
 		return Comparison{}, &MismatchError{"data", orNone(x), orNone(y)}
 	}
-	rowsA, err := a.Rows()
-	if err != nil {
-		return Comparison{}, err
-	}
-	rowsB, err := b.Rows()
+	read, err := rowReaders(a, b)
 	if err != nil {
 		return Comparison{}, err
 	}
@@ -91,9 +87,43 @@ func Compare(ctx context.Context, a, b Evidence, o CompareOptions) (Comparison, 
 		if err := ctx.Err(); err != nil {
 			return c, err
 		}
-		c.Metrics = append(c.Metrics, compareMetric(r, found[0], rowsA, rowsB, o))
+		x, y, err := read(r.Name)
+		if err != nil {
+			return c, err
+		}
+		c.Metrics = append(c.Metrics, compareMetric(r, found[0], x, y, o))
 	}
 	return c, nil
+}
+
+// largeRows is the size of rows files, in bytes, from which on only one metric is in memory at a time.
+const largeRows = 64 << 20
+
+// rowReaders gives a function that reads what two reports say of a metric: both files once and whole
+// where they are small, else that metric alone.
+func rowReaders(a, b Evidence) (read func(metric string) (x, y *Rows, err error), err error) {
+	var x, y *Rows
+	last := ""
+	both := func(metrics ...string) (err error) {
+		x, y = nil, nil // to be collected before the next are read
+		if x, err = a.Rows(metrics...); err == nil {
+			y, err = b.Rows(metrics...)
+		}
+		return err
+	}
+	size := a.rowsSize() + b.rowsSize()
+	if size < largeRows {
+		err = both()
+		return func(string) (*Rows, *Rows, error) { return x, y, nil }, err
+	}
+	return func(metric string) (*Rows, *Rows, error) {
+		var err error
+		if metric != last { // slices of a metric follow one another only in part
+			last = metric
+			err = both(metric)
+		}
+		return x, y, err
+	}, nil
 }
 
 func (o CompareOptions) withDefaults() CompareOptions {

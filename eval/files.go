@@ -91,6 +91,26 @@ func OpenAnswers(hypotheses string, references []string) iter.Seq2[Answered, err
 	}
 }
 
+// OpenOutputs reads the outputs of JSON lines as OpenAnswers does, whether or not they carry what would
+// have been right.
+func OpenOutputs(path string) iter.Seq2[Answered, error] {
+	return func(yield func(Answered, error) bool) {
+		f, err := openRows(path)
+		if err != nil {
+			yield(Answered{}, err)
+			return
+		}
+		defer func() { _ = f.Close() }() // only read from
+		f.alone = true
+		for {
+			a, err := nextAnswer(f, nil)
+			if errors.Is(err, io.EOF) || !yield(a, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
 // nextAnswer reads one row of each file.
 func nextAnswer(hyps *rowFile, refs []*rowFile) (Answered, error) {
 	h, err := hyps.next()
@@ -135,7 +155,7 @@ func nextAnswer(hyps *rowFile, refs []*rowFile) (Answered, error) {
 		return Answered{}, io.EOF
 	case hyps.json && h.Output == nil:
 		return Answered{}, &LineError{hyps.path, hyps.line, `has no "output"`}
-	case len(a.Pair.References) == 0 && !answered:
+	case len(a.Pair.References) == 0 && !answered && !hyps.alone:
 		return Answered{}, &LineError{hyps.path, hyps.line, "no reference for this row"}
 	}
 	a.Output = *h.Output
@@ -166,6 +186,7 @@ func lengths(a, b *rowFile) error {
 type rowFile struct {
 	path       string
 	json       bool
+	alone      bool // its rows need no references
 	file       *os.File
 	r          *bufio.Reader
 	line, rows int

@@ -143,11 +143,27 @@ func (e Evidence) Rows(metrics ...string) (*Rows, error) {
 	if e.Report.Rows == nil || e.Report.Rows.Path == "" {
 		return nil, fmt.Errorf("report %s names no rows file", e.Path)
 	}
+	return ReadRows(e.rowsPath(), e.Report.Rows.SHA256, metrics...)
+}
+
+func (e Evidence) rowsPath() string {
 	path := e.Report.Rows.Path
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(e.Path), filepath.FromSlash(path))
 	}
-	return ReadRows(path, e.Report.Rows.SHA256, metrics...)
+	return path
+}
+
+// rowsSize is the size of the rows file; 0 where there is none.
+func (e Evidence) rowsSize() int64 {
+	if e.Report.Rows == nil || e.Report.Rows.Path == "" {
+		return 0
+	}
+	info, err := os.Stat(e.rowsPath())
+	if err != nil {
+		return 0 // reading it will say why
+	}
+	return info.Size()
 }
 
 // Outcome of one check.

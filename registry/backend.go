@@ -62,6 +62,12 @@ type Tagger interface {
 	Retag(ctx context.Context, model string, tags []Tag) error
 }
 
+// Resumer is what a backend offers that can read a blob from a byte on, so that a pull which broke off
+// goes on where it was.
+type Resumer interface {
+	OpenFrom(ctx context.Context, model string, blob ocispec.Descriptor, from int64) (io.ReadCloser, error)
+}
+
 // Keeper is what a backend that can throw away and mend its own content offers besides.
 type Keeper interface {
 	Tagger

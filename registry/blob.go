@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 
@@ -18,10 +19,15 @@ import (
 // copyBlob writes a blob to w and checks it on the way: its size, then its digest. What has been
 // written counts only once nil is returned.
 func (r *Registry) copyBlob(ctx context.Context, w io.Writer, model, what string, blob ocispec.Descriptor) error {
+	return r.copyRest(ctx, w, model, what, blob, sha256.New(), 0)
+}
+
+// copyRest is copyBlob for one who has the first bytes, which sum has read.
+func (r *Registry) copyRest(ctx context.Context, w io.Writer, model, what string, blob ocispec.Descriptor, sum hash.Hash, have int64) error {
 	damaged := func(reason string) error {
 		return &CorruptError{Model: model, What: what, Digest: blob.Digest.String(), Reason: reason}
 	}
-	content, err := r.backend.Open(ctx, model, blob)
+	content, err := r.openFrom(ctx, model, blob, have)
 	if errors.Is(err, fs.ErrNotExist) {
 		return damaged("it is missing")
 	}
@@ -29,9 +35,9 @@ func (r *Registry) copyBlob(ctx context.Context, w io.Writer, model, what string
 		return err
 	}
 	defer content.Close() //nolint:errcheck // read only
-	sum := sha256.New()
-	limited := io.LimitReader(&cancelReader{ctx, content}, blob.Size+1)
+	limited := io.LimitReader(&cancelReader{ctx, content}, blob.Size-have+1)
 	n, err := io.CopyBuffer(io.MultiWriter(sum, w), limited, make([]byte, min(blob.Size+1, 1<<18)))
+	n += have
 	switch got := digest.Sum(sum); {
 	case err != nil:
 		return fmt.Errorf("reading %s %s: %w", what, blob.Digest, err)
@@ -43,6 +49,26 @@ func (r *Registry) copyBlob(ctx context.Context, w io.Writer, model, what string
 		return damaged("its content has digest " + got)
 	}
 	return nil
+}
+
+// openFrom opens a blob from a byte on.
+func (r *Registry) openFrom(ctx context.Context, model string, blob ocispec.Descriptor, from int64) (io.ReadCloser, error) {
+	if far, ok := r.backend.(Resumer); ok && from > 0 && from < blob.Size {
+		return far.OpenFrom(ctx, model, blob, from)
+	}
+	content, err := r.backend.Open(ctx, model, blob)
+	if err != nil || from == 0 {
+		return content, err
+	}
+	if seeker, ok := content.(io.Seeker); ok {
+		_, err = seeker.Seek(from, io.SeekStart)
+	} else {
+		_, err = io.CopyN(io.Discard, content, from)
+	}
+	if err != nil {
+		return nil, errors.Join(err, content.Close())
+	}
+	return content, nil
 }
 
 // cancelReader ends a long copy when the context does.

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/t5ctl/t5ctl/internal/atomicfile"
 	"github.com/t5ctl/t5ctl/internal/digest"
 )
 
@@ -37,30 +37,62 @@ func (r *Registry) Pull(ctx context.Context, ref Ref, dir string) (PullResult, e
 	if result.Warnings, err = r.underVerdict(ctx, s, v, ref); err != nil {
 		return PullResult{}, err
 	}
-	switch empty, err := isEmpty(dir); {
-	case err != nil:
-		return PullResult{}, err
-	case empty:
-		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return PullResult{}, err
-		}
-	default:
-		if err := CheckFolder(dir, detail.Layers); err != nil {
-			return PullResult{}, &OutputError{Path: dir}
-		}
-		return result, nil
+	if holds, err := holdsAlready(dir, detail.Layers); err != nil || holds {
+		return result, err
 	}
-	if err := os.MkdirAll(filepath.Dir(filepath.Clean(dir)), 0o755); err != nil {
-		return PullResult{}, err
+	result.Fresh, err = r.pullTo(ctx, detail, filepath.Clean(dir))
+	return result, err
+}
+
+// holdsAlready says whether a folder holds these files; one that holds others is an *OutputError.
+func holdsAlready(dir string, layers []Layer) (bool, error) {
+	empty, err := isEmpty(dir)
+	if err != nil || empty {
+		return false, err
 	}
-	err = atomicfile.WriteDir(filepath.Clean(dir), func(stage string) error {
-		return r.fill(ctx, ref.Model, detail.Layers, stage)
-	})
-	if errors.Is(err, fs.ErrExist) {
+	if CheckFolder(dir, layers) != nil {
+		return false, &OutputError{Path: dir}
+	}
+	return true, nil
+}
+
+// pullTo makes the folder dir, which is missing or empty, unless another process has meanwhile.
+func (r *Registry) pullTo(ctx context.Context, detail Detail, dir string) (fresh bool, err error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return false, err
+	}
+	s, err := enterStage(ctx, dir, detail.Digest)
+	if err != nil {
+		return false, err
+	}
+	keep := false
+	defer func() { err = errors.Join(err, s.leave(keep)) }()
+	if holds, err := holdsAlready(dir, detail.Layers); err != nil || holds {
+		return false, err
+	}
+	if err := os.MkdirAll(s.files(), 0o755); err != nil {
+		return false, err
+	}
+	if err := r.fill(ctx, detail.Ref.Model, detail.Layers, s.files()); err != nil {
+		keep = r.worthKeeping(err)
+		return false, err
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if err = s.finish(dir); errors.Is(err, fs.ErrExist) {
 		err = &OutputError{Path: dir}
 	}
-	result.Fresh = true
-	return result, err
+	return err == nil, err
+}
+
+// worthKeeping says whether a pull that ended so may go on later with what it has: it was cut off
+// from a server, and neither that nor this disk has done anything wrong.
+func (r *Registry) worthKeeping(err error) bool {
+	_, damaged := errors.AsType[*CorruptError](err)
+	_, disk := errors.AsType[*fs.PathError](err)
+	_, far := r.backend.(Resumer)
+	return far && !damaged && !disk
 }
 
 // isEmpty says whether nothing is at a path, or a folder with nothing in it.
@@ -97,12 +129,30 @@ func (r *Registry) fillOne(ctx context.Context, root *os.Root, model string, lay
 			return err
 		}
 	}
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	return r.copyBlob(ctx, f, model, "layer "+layer.Path, layer.descriptor())
+	sum := sha256.New()
+	have, err := io.CopyBuffer(sum, &cancelReader{ctx, f}, make([]byte, 1<<18)) // what a pull before has left
+	if err != nil {
+		return err
+	}
+	what := "layer " + layer.Path
+	if have > 0 && have <= layer.Size {
+		err := r.copyRest(ctx, f, model, what, layer.descriptor(), sum, have)
+		if _, damaged := errors.AsType[*CorruptError](err); !damaged {
+			return err
+		}
+	}
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return r.copyBlob(ctx, f, model, what, layer.descriptor())
 }
 
 // CheckFolder says whether a folder holds exactly these files. A *digest.MismatchError names the

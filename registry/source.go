@@ -70,7 +70,8 @@ func OpenSource(dir string) (Source, error) {
 	if err := s.readReports(filepath.Join(run, "reports")); err != nil {
 		return s, err
 	}
-	if s.Base == "" && s.Kind == KindAdapter {
+	stacked := isFolder(filepath.Join(s.ModelDir, "under")) // the recipe's base is an adapter then, whose base is this one's
+	if s.Kind == KindAdapter && (s.Base == "" || stacked) {
 		s.Base, err = adapterBase(s.ModelDir)
 	}
 	return s, err

@@ -6,11 +6,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 browser=${CHROMIUM:-}
-for name in chromium chromium-browser google-chrome chrome headless_shell; do
+for name in chromium chromium-browser google-chrome chrome chromium-headless-shell headless_shell; do
   [ -n "$browser" ] || browser=$(command -v "$name" || true)
 done
 if [ -z "$browser" ]; then
-  echo 'SKIPPED: no Chromium found; set CHROMIUM to one' >&2
+  echo 'SKIPPED: no Chromium found: make check-tools, or set CHROMIUM to one' >&2
   exit 0
 fi
 

@@ -8,16 +8,19 @@ T5CTL_FAULTS=1 T5CTL_REQUIRE_REGISTRY=1 go test -count=1 -p 1 -v -timeout 30m ./
 	grep -E '^ *(---|[a-z_]+_test.go:)|FAIL' "$log" | grep -v -- '--- PASS' >&2
 	exit 1
 }
+large=$(scripts/large-version.sh)
 {
 	echo '# Faults'
 	echo
 	echo 'What `make test-faults` printed: processes that are killed, disks that are full, bytes that change,'
 	echo 'writers that come at once, servers that fail, against a folder and against real servers on this'
-	echo 'machine (`distribution` v3.1.2 as a process of its own; `ocimem`, with and without tags that move).'
+	echo 'machine (`distribution` v3.1.2 and, where it is there, Debian'"'"'s `docker-registry` as processes of'
+	echo 'their own; `ocimem`, with and without tags that move).'
 	echo
 	echo '| place | what was done, and what came of it |'
 	echo '| --- | --- |'
 	sed -n 's/^ *[a-z_]*_test.go:[0-9]*: faults: \([^:]*\): \(.*\)$/| \1 | \2 |/p' "$log" | sort -u
+	echo "| folder | $large |"
 	echo
 	echo 'Tests that passed:'
 	echo

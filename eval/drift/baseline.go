@@ -12,6 +12,8 @@ import (
 	"time"
 )
 
+const kindBaseline = "drift_baseline"
+
 // Baseline is a reference that is kept: a sample of inputs under one encoder. It holds no texts.
 type Baseline struct {
 	Schema    int                  `json:"schema"`
@@ -56,9 +58,30 @@ func (s Season) Holds(day time.Time) bool {
 	return d >= s.From || d <= s.To
 }
 
+// Before reports whether b serves better than other for a day: a season before the whole year, then
+// what was made by the end of that day, then what is newer.
+func (b Baseline) Before(other Baseline, day time.Time) bool {
+	if season := b.Season != nil; season != (other.Season != nil) {
+		return season
+	}
+	end := time.Date(day.Year(), day.Month(), day.Day()+1, 0, 0, 0, 0, day.Location())
+	if made := b.Made.Before(end); made != other.Made.Before(end) {
+		return made
+	}
+	return b.Made.After(other.Made)
+}
+
+// IsBaseline reports whether a file says that it is a baseline.
+func IsBaseline(data []byte) bool {
+	var head struct {
+		Kind string `json:"kind"`
+	}
+	return json.Unmarshal(data, &head) == nil && head.Kind == kindBaseline
+}
+
 // Keep makes a baseline of a sample.
 func (s Sample) Keep() Baseline {
-	b := Baseline{Schema: Schema, Kind: "drift_baseline", Rows: s.Size(), Scalars: s.Scalars}
+	b := Baseline{Schema: Schema, Kind: kindBaseline, Rows: s.Size(), Scalars: s.Scalars}
 	var raw []byte
 	for _, row := range s.Embeddings {
 		b.Dimension = len(row)
@@ -89,7 +112,7 @@ func ParseBaseline(path string, data []byte) (Baseline, Sample, error) {
 	if err := dec.Decode(&b); err != nil {
 		return fail("%v", err)
 	}
-	if b.Schema != Schema || b.Kind != "drift_baseline" {
+	if b.Schema != Schema || b.Kind != kindBaseline {
 		return fail("is of kind %q, schema %d; this version reads drift_baseline, %d", b.Kind, b.Schema, Schema)
 	}
 	if b.Rows < 1 || b.Dimension < 1 || b.Rows > maxValues/b.Dimension {

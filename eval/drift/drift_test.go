@@ -94,3 +94,20 @@ func FuzzParseBaseline(f *testing.F) {
 		}
 	})
 }
+
+// Of several baselines the season comes first, then what was there on the day, then what is newer.
+func TestBaselineForADay(t *testing.T) {
+	day := time.Date(2026, 7, 15, 9, 0, 0, 0, time.UTC)
+	at := func(month time.Month, d int) time.Time { return time.Date(2026, month, d, 12, 0, 0, 0, time.UTC) }
+	summer := &drift.Season{From: "06-01", To: "08-31"}
+	for name, tt := range map[string]struct{ first, second drift.Baseline }{
+		"the season":    {drift.Baseline{Season: summer, Made: at(1, 1)}, drift.Baseline{Made: at(7, 1)}},
+		"not later":     {drift.Baseline{Made: at(7, 15)}, drift.Baseline{Made: at(7, 16)}},
+		"newer":         {drift.Baseline{Made: at(6, 1)}, drift.Baseline{Made: at(5, 1)}},
+		"newer, though": {drift.Baseline{Made: at(9, 1)}, drift.Baseline{Made: at(8, 1)}},
+	} {
+		if !tt.first.Before(tt.second, day) || tt.second.Before(tt.first, day) {
+			t.Errorf("%s: the wrong one of the two", name)
+		}
+	}
+}

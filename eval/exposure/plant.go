@@ -1,16 +1,12 @@
 package exposure
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"slices"
-	"strings"
 )
 
 // PlantOptions say how canaries go into data.
@@ -24,13 +20,22 @@ type PlantOptions struct {
 	Tokenizer  string // digest of the tokenizer that TokenCount asks
 }
 
-// RowError says what is wrong with a row of the data.
-type RowError struct {
-	Line   int
-	Reason string
+// Table is data that canaries go into: its rows are copied as they are, with others among them.
+type Table interface {
+	// Next reads a row, which stays the current one; io.EOF says that there is none.
+	Next() error
+	// Copy writes the current row.
+	Copy() error
+	// Insert writes a row of these values by column.
+	Insert(values map[string]string) error
+	// Close ends what was written.
+	Close() error
 }
 
-func (e *RowError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Reason) }
+// NoRowsError says that there is nothing to plant canaries among.
+type NoRowsError struct{}
+
+func (*NoRowsError) Error() string { return "there are no rows" }
 
 // Draw makes the canaries, not yet planted anywhere.
 func Draw(o PlantOptions) (Manifest, error) {
@@ -126,56 +131,67 @@ func alternatives(f *Format, s *sampler, n int) ([]string, error) {
 	return out, nil
 }
 
-// Plant copies JSON lines from source to out with the canaries among them, each repetition as a row
-// of its own at a place drawn from the seed. source is opened twice. The manifest lacks the names
-// and digests of the files, which the caller knows.
-func Plant(ctx context.Context, source func() (io.ReadCloser, error), out io.Writer, o PlantOptions) (Manifest, error) {
+// Plant copies a table with the canaries among its rows, each repetition as a row of its own at a
+// place drawn from the seed. open is called twice: to count the rows, and to write to out. The manifest
+// lacks the names and digests of the files, which the caller knows.
+func Plant(ctx context.Context, open func(out io.Writer) (Table, error), out io.Writer, o PlantOptions) (Manifest, error) {
 	m, err := Draw(o)
 	if err != nil {
 		return m, err
 	}
-	rows, err := countRows(ctx, source, o)
-	if err != nil {
+	err = eachRow(ctx, open, io.Discard, func(Table) error { m.Source.Rows++; return nil }, nil)
+	switch {
+	case err != nil:
 		return m, err
+	case m.Source.Rows == 0:
+		return m, &NoRowsError{}
 	}
-	places := m.places(rows)
-	in, err := source()
-	if err != nil {
-		return m, err
-	}
-	defer func() { _ = in.Close() }() // only read from
-	w := bufio.NewWriterSize(out, 1<<16)
-	m.Source.Rows = rows
-	next, written := 0, 0
-	insert := func(gap int) error {
+	places := m.places(m.Source.Rows)
+	next, gap, written := 0, 0, 0
+	insert := func(t Table) error {
 		for ; next < len(places) && places[next].gap == gap; next++ {
 			c := &m.Canaries[places[next].canary]
 			c.Positions = append(c.Positions, written)
 			written++
-			if err := writeRow(w, c, o); err != nil {
+			if err := t.Insert(c.row(o)); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	gap := 0
-	err = eachLine(ctx, in, func(_ int, line []byte) error {
-		if err := insert(gap); err != nil {
+	err = eachRow(ctx, open, out, func(t Table) error {
+		if err := insert(t); err != nil {
 			return err
 		}
 		gap++
 		written++
-		_, err := w.Write(append(line, '\n'))
-		return err
-	})
-	if err == nil {
-		err = insert(gap)
-	}
-	if err = errors.Join(err, w.Flush()); err != nil {
-		return m, err
-	}
+		return t.Copy()
+	}, insert)
 	m.Data.Rows = written
-	return m, nil
+	return m, err
+}
+
+// eachRow calls do at each row of a table, and last after the last one.
+func eachRow(ctx context.Context, open func(io.Writer) (Table, error), out io.Writer, do, last func(Table) error) error {
+	t, err := open(out)
+	if err != nil {
+		return err
+	}
+	for n := 1; err == nil; n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return errors.Join(ctx.Err(), t.Close())
+		}
+		if err = t.Next(); err == nil {
+			err = do(t)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+		if last != nil {
+			err = last(t)
+		}
+	}
+	return errors.Join(err, t.Close())
 }
 
 // place is where one repetition goes: before the row of that number.
@@ -194,78 +210,11 @@ func (m *Manifest) places(rows int) []place {
 	return out
 }
 
-func writeRow(w io.Writer, c *Canary, o PlantOptions) error {
+// row is the canary by column.
+func (c *Canary) row(o PlantOptions) map[string]string {
 	row := map[string]string{o.InputColumn: c.Input, o.TargetColumn: c.Target}
 	if o.IDColumn != "" {
 		row[o.IDColumn] = c.ID
 	}
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(row)
-}
-
-// countRows counts the rows and makes sure that the first one has the columns.
-func countRows(ctx context.Context, source func() (io.ReadCloser, error), o PlantOptions) (int, error) {
-	in, err := source()
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = in.Close() }() // only read from
-	rows := 0
-	err = eachLine(ctx, in, func(number int, line []byte) error {
-		rows++
-		if rows > 1 {
-			return nil
-		}
-		var row map[string]any
-		if err := json.Unmarshal(line, &row); err != nil {
-			return &RowError{number, "is not a JSON object: " + err.Error()}
-		}
-		for _, column := range []string{o.InputColumn, o.TargetColumn} {
-			if _, ok := row[column].(string); !ok {
-				return &RowError{number, fmt.Sprintf("has no text %q (it has %s)", column, keys(row))}
-			}
-		}
-		return nil
-	})
-	if err == nil && rows == 0 {
-		err = &RowError{1, "there are no rows"}
-	}
-	return rows, err
-}
-
-func keys(row map[string]any) string {
-	var names []string
-	for k := range row {
-		names = append(names, k)
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
-}
-
-// maxLine bounds a line, so that a broken file cannot take the whole memory.
-const maxLine = 256 << 20
-
-// eachLine calls do with every line that is not blank, without its end.
-func eachLine(ctx context.Context, r io.Reader, do func(number int, line []byte) error) error {
-	s := bufio.NewScanner(r)
-	s.Buffer(make([]byte, 0, 1<<16), maxLine)
-	number := 0
-	for s.Scan() {
-		number++
-		if number%1024 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		line := bytes.TrimSuffix(s.Bytes(), []byte("\r"))
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
-		}
-		if err := do(number, slices.Clip(line)); err != nil {
-			return err
-		}
-	}
-	if errors.Is(s.Err(), bufio.ErrTooLong) {
-		return &RowError{number + 1, fmt.Sprintf("is longer than %d bytes", maxLine)}
-	}
-	return s.Err()
+	return row
 }

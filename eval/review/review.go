@@ -30,15 +30,17 @@ type Item struct {
 	Reference string `json:"reference,omitempty"`
 	Rating    string `json:"rating"` // empty until somebody rates it
 	Comment   string `json:"comment,omitempty"`
+
+	Correction string `json:"correction,omitempty"` // what the output should have been, where a rater says so
 }
 
 // columns are the fields of an Item in a CSV file.
 func columns() []string {
-	return []string{"id", "task", "input", "output", "reference", "rating", "comment"}
+	return []string{"id", "task", "input", "output", "reference", "rating", "comment", "correction"}
 }
 
 func (i Item) cells() []string {
-	return []string{i.ID, i.Task, i.Input, i.Output, i.Reference, i.Rating, i.Comment}
+	return []string{i.ID, i.Task, i.Input, i.Output, i.Reference, i.Rating, i.Comment, i.Correction}
 }
 
 // Sample draws n answers: from every stratum, which is a task and a third of the lengths of outputs,
@@ -198,6 +200,54 @@ func Parse(path string, data []byte) (map[string]float64, error) {
 	return out, nil
 }
 
+// Corrected is a row that raters corrected.
+type Corrected struct {
+	ID     string `json:"id"`
+	Task   string `json:"task,omitempty"`
+	Input  string `json:"input"`
+	Target string `json:"target"` // what they say
+}
+
+// Corrections gathers what the raters of some files corrected, in the order of the rows. Rows on which two
+// raters differ are left out and counted.
+func Corrections(paths []string) (rows []Corrected, differ int, err error) {
+	at := map[string]int{}
+	split := map[string]bool{}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, 0, err
+		}
+		read := parseJSON
+		if isCSV(path) {
+			read = parseCSV
+		}
+		items, err := read(path, data)
+		if err != nil {
+			return nil, 0, err
+		}
+		for i, item := range items {
+			text := strings.TrimSpace(item.Correction)
+			if text == "" {
+				continue
+			}
+			if item.ID == "" || item.Input == "" {
+				return nil, 0, &FileError{path, i + 1, "a correction needs the columns id and input of its row"}
+			}
+			row := Corrected{ID: item.ID, Task: item.Task, Input: item.Input, Target: text}
+			known, there := at[item.ID]
+			if !there {
+				at[item.ID] = len(rows)
+				rows = append(rows, row)
+			} else if rows[known].Target != text || rows[known].Input != item.Input {
+				split[item.ID] = true
+			}
+		}
+	}
+	rows = slices.DeleteFunc(rows, func(r Corrected) bool { return split[r.ID] })
+	return rows, len(split), nil
+}
+
 func parseJSON(path string, data []byte) ([]Item, error) {
 	var out []Item
 	for line := range bytes.Lines(data) {
@@ -235,6 +285,12 @@ func parseCSV(path string, data []byte) ([]Item, error) {
 		if err != nil {
 			return nil, &FileError{path, len(out) + 1, err.Error()}
 		}
-		out = append(out, Item{ID: cells[id], Rating: cells[rating]})
+		cell := func(name string) string {
+			if at := slices.Index(head, name); at >= 0 {
+				return cells[at]
+			}
+			return ""
+		}
+		out = append(out, Item{ID: cells[id], Rating: cells[rating], Task: cell("task"), Input: cell("input"), Correction: cell("correction")})
 	}
 }

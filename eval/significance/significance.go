@@ -184,27 +184,22 @@ func newSwapper(baseline, system *Stats) swapper {
 	}
 	// Sums of whole numbers are exact in any order, so only what differs needs to be added up.
 	width := baseline.width
-	var differ []int
-	var extra []float32 // of the system, row after row
+	var differ []int32
 	for i := range baseline.Rows() {
-		x, y := baseline.single[i*width:][:width], system.single[i*width:][:width]
-		if slices.Equal(x, y) {
-			continue
-		}
-		differ = append(differ, i)
-		for k := range x {
-			extra = append(extra, y[k]-x[k])
+		if !slices.Equal(baseline.single[i*width:][:width], system.single[i*width:][:width]) {
+			differ = append(differ, int32(i))
 		}
 	}
 	first, second := baseline.sum(), system.sum()
 	return func(a, b []float64, mask []bool) {
 		clear(b)
-		for at, i := range differ {
+		for _, i := range differ {
 			if mask[i] {
 				continue
 			}
-			for k, v := range extra[at*width:][:len(b)] {
-				b[k] += float64(v)
+			x, y := baseline.single[int(i)*width:][:len(b)], system.single[int(i)*width:][:len(b)]
+			for k := range b {
+				b[k] += float64(y[k] - x[k])
 			}
 		}
 		for k, v := range b {

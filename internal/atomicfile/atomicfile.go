@@ -90,13 +90,21 @@ func WriteDir(path string, fill func(dir string) error) (err error) {
 	if err = fill(stage); err != nil {
 		return err
 	}
-	if err = syncTree(stage); err != nil {
+	err = RenameDir(stage, path)
+	_, left := os.Lstat(stage)
+	done = errors.Is(left, fs.ErrNotExist)
+	return err
+}
+
+// RenameDir syncs every file and folder in stage and gives it the name path, on the same disk. The
+// path must not exist yet: an error that wraps fs.ErrExist says that it does.
+func RenameDir(stage, path string) error {
+	if err := syncTree(stage); err != nil {
 		return err
 	}
-	if err = renameNew(stage, path); err != nil {
+	if err := renameNew(stage, path); err != nil {
 		return err
 	}
-	done = true
 	return syncDir(filepath.Dir(path))
 }
 

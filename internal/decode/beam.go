@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/t5ctl/t5ctl/internal/matvec"
 	"github.com/t5ctl/t5ctl/internal/t5"
 )
 
@@ -59,11 +60,14 @@ func (s *search) top(logProbs []float32, k int) []candidate {
 	vocab := len(logProbs) / s.options.Beams
 	best := make([]candidate, 0, k+1)
 	for beam, h := range s.running {
-		for token, p := range logProbs[beam*vocab : (beam+1)*vocab] {
-			score := p + h.score
-			if len(best) == k && score <= best[k-1].score {
-				continue
+		row := logProbs[beam*vocab : (beam+1)*vocab]
+		for token := 0; token < vocab; token++ {
+			if len(best) == k {
+				if token = matvec.Above(row, token, h.score, best[k-1].score); token == vocab {
+					break
+				}
 			}
+			score := row[token] + h.score
 			at, _ := slices.BinarySearchFunc(best, score, func(c candidate, score float32) int {
 				if c.score >= score {
 					return -1

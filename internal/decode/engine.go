@@ -25,6 +25,7 @@ type Engine struct {
 	encoders map[encodeShape]*device.Program
 	host     *hostDecoder // nil until it is needed
 	scorers  map[scoreShape]*device.Program
+	pairs    map[pairShape]*device.Program
 }
 
 // Source is one input and the stream of random numbers that its sampling draws from.
@@ -46,6 +47,7 @@ func New(backend *device.Backend, weights Weights) *Engine {
 	return &Engine{
 		backend: backend, weights: weights, args: weights.Tensors(),
 		devices: map[shape]*devicePrograms{}, encoders: map[encodeShape]*device.Program{}, scorers: map[scoreShape]*device.Program{},
+		pairs: map[pairShape]*device.Program{},
 	}
 }
 
@@ -58,6 +60,9 @@ func (e *Engine) Close() {
 		p.Close()
 	}
 	for _, p := range e.scorers {
+		p.Close()
+	}
+	for _, p := range e.pairs {
 		p.Close()
 	}
 }
@@ -279,15 +284,26 @@ func (b *batch) lay(tokens, order, positions []int32) (any bool) {
 // take gives the step's results to the searches and frees the slots of those that are over.
 func (b *batch) take(best []int32, scores []float32) {
 	share, width := b.shape.share, b.shape.share*b.vocab
+	tell := func(i int) {
+		switch s := &b.slots[i]; {
+		case s.search == nil:
+		case scores != nil:
+			s.search.take(nil, scores[i*width:(i+1)*width])
+		default:
+			s.search.take(best[i*share:(i+1)*share], nil)
+		}
+	}
+	if b.shape.kind == logProbs && b.apart() {
+		matvec.Parallel(len(b.slots), tell)
+	} else {
+		for i := range b.slots {
+			tell(i)
+		}
+	}
 	for i := range b.slots {
 		s := &b.slots[i]
 		if s.search == nil {
 			continue
-		}
-		if scores != nil {
-			s.search.take(nil, scores[i*width:(i+1)*width])
-		} else {
-			s.search.take(best[i*share:(i+1)*share], nil)
 		}
 		s.made++
 		if w, ok := s.search.(*writer); ok && s.wrote != nil && len(w.rows) == 1 && len(w.rows[0].tokens) == int(s.made)+1 {
@@ -298,4 +314,12 @@ func (b *batch) take(best []int32, scores []float32) {
 			*s = slot{}
 		}
 	}
+}
+
+// apart says whether the searches share nothing, so that each may go on in a goroutine of its own.
+func (b *batch) apart() bool {
+	return !slices.ContainsFunc(b.slots, func(s slot) bool {
+		beams, ok := s.search.(*search)
+		return ok && beams.adjust != nil
+	})
 }

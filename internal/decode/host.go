@@ -155,9 +155,8 @@ type hostStepper struct {
 	*hostDecoder
 	shape         shape
 	inner         int
-	keys, values  [][]float32 // a block: [rows, steps, inner]
-	places, spare [][]int32   // by row: where in the caches each position of its past begins
-	lines         []int32     // where the positions of a source begin
+	keys, values  [][]float32 // a block: [rows, heads, steps, d_kv]
+	places, spare [][]int32   // by row: where in the caches each position of its past begins, for the first head
 	buckets       []int32     // of the bias, by distance
 	slots         []hostSource
 	buffers       hostBuffers
@@ -165,13 +164,14 @@ type hostStepper struct {
 
 // hostSource is what the encoder made of one source.
 type hostSource struct {
-	keys, values [][]float32 // a block: [length, inner]
-	mask         []float32   // [length], 0 or −1e9
+	memory []matvec.Memory // [blocks, heads]
+	mask   []float32       // [length], 0 or −1e9
 }
 
 // hostBuffers hold one step's intermediate values, [rows, …].
 type hostBuffers struct {
 	x, y, wide, attended, gate, scores []float32
+	weights                            []float32 // [rows, heads, steps]
 	best                               []int32
 }
 
@@ -195,9 +195,6 @@ func (e *Engine) newHostStepper(sh shape) (*hostStepper, error) {
 	for distance := range sh.steps {
 		s.buckets = append(s.buckets, c.CausalBucket(distance))
 	}
-	for p := range sh.length {
-		s.lines = append(s.lines, int32(p*s.inner))
-	}
 	wide := max(3*s.inner, c.DFF)
 	if c.Gated() {
 		wide = max(wide, 2*c.DFF)
@@ -205,7 +202,7 @@ func (e *Engine) newHostStepper(sh shape) (*hostStepper, error) {
 	s.buffers = hostBuffers{
 		x: make([]float32, rows*c.DModel), y: make([]float32, rows*c.DModel), wide: make([]float32, rows*wide),
 		attended: make([]float32, rows*s.inner), gate: make([]float32, rows*c.DFF),
-		scores: make([]float32, rows*c.VocabSize), best: make([]int32, rows),
+		weights: make([]float32, rows*c.NumHeads*sh.steps), scores: make([]float32, rows*c.VocabSize), best: make([]int32, rows),
 	}
 	return s, nil
 }
@@ -261,10 +258,13 @@ func (s *hostStepper) sourceOf(source Source, lists [][]float32, from int) hostS
 			h.mask[i] = -1e9
 		}
 	}
-	for i := 0; i < len(lists); i += 2 {
-		h.keys = append(h.keys, lists[i][from:from+n*s.inner])
-		h.values = append(h.values, lists[i+1][from:from+n*s.inner])
-	}
+	heads, size := s.config.NumHeads, s.config.DKV
+	h.memory = make([]matvec.Memory, len(lists)/2*heads)
+	matvec.Parallel(len(h.memory), func(i int) {
+		block, head := i/heads, i%heads
+		at := from + head*size
+		h.memory[i] = matvec.NewMemory(lists[2*block][at:], lists[2*block+1][at:], n, size, s.inner)
+	})
 	return h
 }
 
@@ -283,7 +283,7 @@ func (s *hostStepper) step(tokens, order, positions []int32) ([]int32, []float32
 		}
 		rows = append(rows, active{row, slot, at})
 		copy(s.spare[row][:at], s.places[order[row]][:at])
-		s.spare[row][at] = int32((row*s.shape.steps + at) * s.inner)
+		s.spare[row][at] = int32(row*s.shape.steps*s.inner + at*s.config.DKV)
 	}
 	s.places, s.spare = s.spare, s.places
 	b, d, n := &s.buffers, s.config.DModel, len(rows)
@@ -295,9 +295,7 @@ func (s *hostStepper) step(tokens, order, positions []int32) ([]int32, []float32
 	}
 	s.normalize(s.norm, n)
 	if scale := float32(s.config.HeadScale()); scale != 1 {
-		for i := range b.y[:n*d] {
-			b.y[i] *= scale
-		}
+		matvec.Scale(b.y[:n*d], scale)
 	}
 	s.head.Mul(b.scores, b.y, n)
 	best, scores := s.finish(rows)
@@ -334,9 +332,7 @@ func (s *hostStepper) normalize(weight []float32, n int) {
 	for i := range n {
 		x, y := s.buffers.x[i*d:(i+1)*d], s.buffers.y[i*d:(i+1)*d]
 		scale := float32(1 / math.Sqrt(float64(matvec.Dot(x, x))/float64(d)+s.config.LayerNormEpsilon))
-		for j, v := range x {
-			y[j] = v * scale * weight[j]
-		}
+		matvec.Product(y, x, weight, scale)
 	}
 }
 
@@ -348,9 +344,12 @@ func (s *hostStepper) layer(at int, rows []active) {
 	s.normalize(l.selfNorm, n)
 	l.selfIn.Mul(b.wide, b.y, n)
 	for i, r := range rows {
-		to := (r.row*s.shape.steps + r.position) * in
-		copy(s.keys[at][to:to+in], b.wide[(3*i+1)*in:])
-		copy(s.values[at][to:to+in], b.wide[(3*i+2)*in:])
+		to, size := int(s.places[r.row][r.position]), s.config.DKV
+		for head := 0; head < in; head += size {
+			copy(s.keys[at][to:to+size], b.wide[(3*i+1)*in+head:])
+			copy(s.values[at][to:to+size], b.wide[(3*i+2)*in+head:])
+			to += s.shape.steps * size
+		}
 	}
 	s.selfAttend(at, rows)
 	l.selfOut.Mul(b.y, b.attended, n)
@@ -377,38 +376,25 @@ func (s *hostStepper) selfAttend(at int, rows []active) {
 		i, head := task/heads, task%heads
 		r := rows[i]
 		places := s.places[r.row][:r.position+1]
-		weights := make([]float32, len(places))
-		matvec.Scores(weights, s.buffers.wide[3*i*in+head*size:][:size], s.keys[at][head*size:], places)
+		weights := s.buffers.weights[task*s.shape.steps:][:len(places)]
+		from := head * s.shape.steps * size
+		matvec.Scores(weights, s.buffers.wide[3*i*in+head*size:][:size], s.keys[at][from:], places)
 		for p := range weights {
 			weights[p] += bias[int(s.buckets[r.position-p])*heads+head]
 		}
-		blend(s.buffers.attended[i*in+head*size:][:size], weights, s.values[at][head*size:], places)
+		matvec.Scale(weights, 1/matvec.Exp(weights, matvec.Max(weights)))
+		matvec.Blend(s.buffers.attended[i*in+head*size:][:size], weights, s.values[at][from:], places)
 	})
 }
 
-// crossAttend attends each row's query, in wide, to its source.
+// crossAttend attends each row's query, in wide, to its source; rows of one source read it together.
 func (s *hostStepper) crossAttend(at int, rows []active) {
 	heads, size, in := s.config.NumHeads, s.config.DKV, s.inner
-	matvec.Parallel(len(rows)*heads, func(task int) {
-		i, head := task/heads, task%heads
+	matvec.Parallel(len(rows)/s.shape.share*heads, func(task int) {
+		i, from := task/heads*s.shape.share, task%heads*size
 		source := s.slots[rows[i].slot]
-		places := s.lines[:len(source.mask)]
-		weights := make([]float32, len(places))
-		matvec.Scores(weights, s.buffers.wide[i*in+head*size:][:size], source.keys[at][head*size:], places)
-		for p, mask := range source.mask {
-			weights[p] += mask
-		}
-		blend(s.buffers.attended[i*in+head*size:][:size], weights, source.values[at][head*size:], places)
+		source.memory[at*heads+task%heads].Attend(s.buffers.attended[i*in+from:], in, s.buffers.wide[i*in+from:], in, s.shape.share, source.mask)
 	})
-}
-
-// blend sums values by the softmax of their scores.
-func blend(out, scores, values []float32, places []int32) {
-	total := matvec.Exp(scores, matvec.Max(scores))
-	for p := range scores {
-		scores[p] /= total
-	}
-	matvec.Blend(out, scores, values, places)
 }
 
 // activate applies the feed-forward activation to wide, and the gate where there is one.
@@ -422,9 +408,7 @@ func (s *hostStepper) activate(n int) {
 		x, to := b.wide[i*width:][:f], b.gate[i*f:(i+1)*f]
 		activation(s.config.Activation(), to, x)
 		if width > f {
-			for j, v := range b.wide[i*width+f:][:f] {
-				to[j] *= v
-			}
+			matvec.Product(to, to, b.wide[i*width+f:][:f], 1)
 		}
 	})
 }
@@ -434,9 +418,7 @@ func activation(name string, to, x []float32) {
 	const most = 80 // beyond it e^v changes nothing more
 	switch name {
 	case "relu":
-		for j, v := range x {
-			to[j] = max(v, 0)
-		}
+		matvec.Positive(to, x)
 	case "silu":
 		for j, v := range x {
 			to[j] = min(-v, most)

@@ -38,26 +38,20 @@ func (e *Engine) ScorePairs(ctx context.Context, sources, targets [][]int32) ([]
 	slices.SortStableFunc(order, func(a, b int) int {
 		return len(sources[a]) + len(targets[a]) - len(sources[b]) - len(targets[b])
 	})
-	programs := map[pairShape]*device.Program{}
-	defer func() {
-		for _, p := range programs {
-			p.Close()
-		}
-	}()
 	results := make([]PairScores, len(sources))
 	for len(order) > 0 {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		sh, count := e.pairBatch(order, sources, targets)
-		if programs[sh] == nil {
+		if e.pairs[sh] == nil {
 			p, err := e.pairProgram(sh)
 			if err != nil {
 				return nil, err
 			}
-			programs[sh] = p
+			e.pairs[sh] = p
 		}
-		if err := e.scorePairs(programs[sh], sh, order[:count], sources, targets, results); err != nil {
+		if err := e.scorePairs(e.pairs[sh], sh, order[:count], sources, targets, results); err != nil {
 			return nil, err
 		}
 		order = order[count:]

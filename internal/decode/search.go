@@ -2,7 +2,9 @@ package decode
 
 import (
 	"math/rand/v2"
+	"slices"
 
+	"github.com/t5ctl/t5ctl/internal/matvec"
 	"github.com/t5ctl/t5ctl/internal/t5"
 )
 
@@ -108,13 +110,7 @@ func (w *writer) take(best []int32, scores []float32) {
 
 // highest is the index of the largest value, of equals the first.
 func highest(values []float32) int32 {
-	best := 0
-	for i, v := range values {
-		if v > values[best] {
-			best = i
-		}
-	}
-	return int32(best)
+	return int32(max(0, slices.Index(values, matvec.Max(values))))
 }
 
 func (w *writer) over() bool {

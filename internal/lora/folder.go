@@ -63,10 +63,11 @@ type Folder struct {
 	Base     string // base_model_name_or_path
 	Metadata map[string]string
 	Values   [][]float32
+	Layers   []Options // of the adapters that lie on each other, the lowest first
 }
 
-// Read reads a PEFT folder for a model of the given configuration.
-func Read(dir string, config t5.Config) (*Folder, error) {
+// readOne reads a PEFT folder without what lies under it.
+func readOne(dir string, config t5.Config) (*Folder, error) {
 	path := filepath.Join(dir, configFile)
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -90,7 +91,7 @@ func Read(dir string, config t5.Config) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	folder := &Folder{Adapter: adapter, Base: p.Base}
+	folder := &Folder{Adapter: adapter, Base: p.Base, Layers: []Options{adapter.Options}}
 	return folder, folder.readWeights(dir)
 }
 

@@ -61,6 +61,11 @@ func float32s(t *testing.T, f *safetensors.File, name string) []float32 {
 
 func openWeights(t *testing.T, b *device.Backend, adapter string) decode.Weights {
 	t.Helper()
+	return openWeightsIn(t, b, filepath.Join("testdata", adapter))
+}
+
+func openWeightsIn(t *testing.T, b *device.Backend, dir string) decode.Weights {
+	t.Helper()
 	c, err := t5.Open(base)
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +75,7 @@ func openWeights(t *testing.T, b *device.Backend, adapter string) decode.Weights
 	if w.Base, err = c.Place(b.Float32); err != nil {
 		t.Fatal(err)
 	}
-	folder, err := lora.Read(filepath.Join("testdata", adapter), c.Config)
+	folder, err := lora.Read(dir, c.Config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,12 +3,17 @@
 package matvec
 
 import (
+	"math"
+	"math/bits"
 	"simd/archsimd"
 	"unsafe"
 )
 
 // Fast says whether this machine and this build have what the package needs.
 func Fast() bool { return archsimd.X86.AVX512() }
+
+// dots says whether products of bytes have an instruction of their own.
+func dots() bool { return archsimd.X86.AVX512VNNI() }
 
 // Within the loops below, pointers take the place of slices: the compiler cannot see that the
 // indices stay inside, and a check of each would cost as much as the arithmetic.
@@ -79,6 +84,82 @@ func accumulate4(s, x, w unsafe.Pointer, stride, size int) {
 //
 //go:noescape
 func accumulate8(sums, x, weights unsafe.Pointer, stride, size int)
+
+// halves8 is accumulate8 for weights in bfloat16.
+//
+//go:noescape
+func halves8(sums, x, weights unsafe.Pointer, stride, size int)
+
+// accumulateHalves is accumulate for weights in bfloat16, for as many rows as it gives back; the others are left.
+func accumulateHalves(sums, x []float32, weights []uint16, stride, from, size, rows int) (done int) {
+	for ; done+8 <= rows; done += 8 {
+		_, _, _ = sums[(done+8)*panel-1], x[(done+7)*stride+from+size-1], weights[size*panel-1]
+		halves8(unsafe.Pointer(&sums[done*panel]), unsafe.Pointer(&x[done*stride+from]), unsafe.Pointer(&weights[0]), 4*stride, size)
+	}
+	return done
+}
+
+// dot8 writes the sums of 8 rows of x, `stride` bytes apart, and 32 outputs, over 4·quads inputs.
+//
+//go:noescape
+func dot8(sums, x, weights unsafe.Pointer, stride, quads int)
+
+// dotRows writes sums [rows][32] of x [rows][in] and weights [in/4][32][4]; rows is a multiple of 8.
+func dotRows(sums []int32, x []byte, weights []int8, rows, in int) {
+	_, _, _ = sums[rows*panel-1], x[rows*in-1], weights[in*panel-1]
+	for row := 0; row < rows; row += 8 {
+		dot8(unsafe.Pointer(&sums[row*panel]), unsafe.Pointer(&x[row*in]), unsafe.Pointer(&weights[0]), in, in/4)
+	}
+}
+
+// round writes x·scale + 128, rounded to whole numbers; none may be outside of a byte.
+func round(to []byte, x []float32, scale float32) {
+	s, half := archsimd.BroadcastFloat32x16(scale), archsimd.BroadcastInt8x16(-128)
+	i := 0
+	for ; i+16 <= len(x); i += 16 {
+		v := archsimd.LoadFloat32x16Slice(x[i:]).Mul(s).ConvertToInt32().TruncateToInt8().Xor(half)
+		v.AsUint8x16().Store((*[16]byte)(to[i:]))
+	}
+	for ; i < len(x); i++ {
+		to[i] = byte(int(math.RoundToEven(float64(x[i]*scale))) + 128)
+	}
+}
+
+// largest is the largest absolute value of x.
+func largest(x []float32) float32 {
+	zero := archsimd.BroadcastFloat32x16(0)
+	acc := zero
+	i := 0
+	for ; i+16 <= len(x); i += 16 {
+		v := archsimd.LoadFloat32x16Slice(x[i:])
+		acc = acc.Max(v).Max(zero.Sub(v))
+	}
+	var part [16]float32
+	acc.Store(&part)
+	most := float32(0)
+	for _, v := range part {
+		most = max(most, v)
+	}
+	for _, v := range x[i:] {
+		most = max(most, v, -v)
+	}
+	return most
+}
+
+// unround writes (sums − less)·scale·scales.
+func unround(y []float32, sums, less []int32, scales []float32, scale float32) {
+	if len(y) < panel {
+		for j := range y {
+			y[j] = float32(sums[j]-less[j]) * scale * scales[j]
+		}
+		return
+	}
+	s := archsimd.BroadcastFloat32x16(scale)
+	for j := 0; j < panel; j += 16 {
+		v := archsimd.LoadInt32x16Slice(sums[j:]).Sub(archsimd.LoadInt32x16Slice(less[j:])).ConvertToFloat32()
+		v.Mul(s).Mul(archsimd.LoadFloat32x16Slice(scales[j:])).StoreSlice(y[j:])
+	}
+}
 
 // Scores writes the inner products of a query and the keys that begin at the given places.
 //
@@ -243,6 +324,74 @@ func LogSoftmax(x []float32) {
 		total += expOne(v - most)
 	}
 	shiftBy(x, most, total)
+}
+
+// shiftBy takes the maximum and the logarithm of the sum of the exponentials off x.
+func shiftBy(x []float32, most float32, total float64) {
+	log := float32(math.Log(total))
+	a, b := archsimd.BroadcastFloat32x16(most), archsimd.BroadcastFloat32x16(log)
+	i := 0
+	for ; i+16 <= len(x); i += 16 {
+		archsimd.LoadFloat32x16Slice(x[i:]).Sub(a).Sub(b).StoreSlice(x[i:])
+	}
+	for ; i < len(x); i++ {
+		x[i] = x[i] - most - log
+	}
+}
+
+// Scale multiplies x by a number.
+func Scale(x []float32, by float32) {
+	s := archsimd.BroadcastFloat32x16(by)
+	i := 0
+	for ; i+16 <= len(x); i += 16 {
+		archsimd.LoadFloat32x16Slice(x[i:]).Mul(s).StoreSlice(x[i:])
+	}
+	for ; i < len(x); i++ {
+		x[i] *= by
+	}
+}
+
+// Product writes a·b·scale, element by element.
+func Product(y, a, b []float32, scale float32) {
+	a, b = a[:len(y)], b[:len(y)]
+	s := archsimd.BroadcastFloat32x16(scale)
+	i := 0
+	for ; i+16 <= len(y); i += 16 {
+		archsimd.LoadFloat32x16Slice(a[i:]).Mul(s).Mul(archsimd.LoadFloat32x16Slice(b[i:])).StoreSlice(y[i:])
+	}
+	for ; i < len(y); i++ {
+		y[i] = a[i] * scale * b[i]
+	}
+}
+
+// Positive writes the larger of x and 0.
+func Positive(y, x []float32) {
+	x = x[:len(y)]
+	zero := archsimd.BroadcastFloat32x16(0)
+	i := 0
+	for ; i+16 <= len(y); i += 16 {
+		archsimd.LoadFloat32x16Slice(x[i:]).Max(zero).StoreSlice(y[i:])
+	}
+	for ; i < len(y); i++ {
+		y[i] = max(x[i], 0)
+	}
+}
+
+// Above is the first index from `from` on where x + add is larger than limit, or else the length of x.
+func Above(x []float32, from int, add, limit float32) int {
+	a, l := archsimd.BroadcastFloat32x16(add), archsimd.BroadcastFloat32x16(limit)
+	i := from
+	for ; i+16 <= len(x); i += 16 {
+		if m := archsimd.LoadFloat32x16Slice(x[i:]).Add(a).Greater(l).ToBits(); m != 0 {
+			return i + bits.TrailingZeros16(m)
+		}
+	}
+	for ; i < len(x); i++ {
+		if x[i]+add > limit {
+			return i
+		}
+	}
+	return len(x)
 }
 
 // Max is the largest of x.

@@ -20,7 +20,9 @@ type Kind int
 const (
 	Float32 Kind = iota
 	BFloat16
-	Int8 // one scale for each output, the largest weight over 127
+	// Int8 has one scale for each output, the largest weight over 127. Where the processor multiplies bytes
+	// (AVX-512 VNNI), inputs are rounded to 8 bits too, each row by its own largest, and sums are exact.
+	Int8
 )
 
 // String names the kind as precisions are named.
@@ -28,6 +30,7 @@ func (k Kind) String() string { return [...]string{"fp32", "bf16", "int8"}[k] }
 
 const (
 	panel = 32  // outputs that are computed together
+	chunk = 4   // panels taken by a worker at a time
 	block = 128 // inputs whose weights are widened to float32 at a time
 )
 
@@ -39,6 +42,7 @@ type Matrix struct {
 	halves  []uint16
 	bytes   []int8
 	scales  []float32 // int8: [out]
+	shifts  []int32   // int8: [out], what inputs add to a sum by being shifted by 128; nil where they stay float32
 }
 
 // Pack packs the rows of matrices [rows, in] that stand under one another.
@@ -57,7 +61,11 @@ func Pack(kind Kind, in int, parts ...[]float32) (*Matrix, error) {
 	case BFloat16:
 		m.halves = make([]uint16, size)
 	case Int8:
-		m.bytes, m.scales = make([]int8, size), make([]float32, (m.Out+panel-1)/panel*panel)
+		outs := (m.Out + panel - 1) / panel * panel
+		m.bytes, m.scales = make([]int8, outs*m.padded()), make([]float32, outs)
+		if dots() {
+			m.shifts = make([]int32, outs)
+		}
 	}
 	at := 0
 	for _, p := range parts {
@@ -88,9 +96,15 @@ func (m *Matrix) put(out int, weights []float32) {
 		case BFloat16:
 			m.halves[at] = bfloat16(w)
 		case Int8:
-			if scale > 0 {
-				m.bytes[at] = int8(math.RoundToEven(float64(w / scale)))
+			if scale == 0 {
+				continue
 			}
+			v := int8(math.RoundToEven(float64(w / scale)))
+			if m.shifts != nil {
+				m.shifts[out] += 128 * int32(v)
+				at = out/panel*panel*m.padded() + (k/4*panel+out%panel)*4 + k%4
+			}
+			m.bytes[at] = v
 		}
 	}
 }
@@ -101,16 +115,22 @@ func bfloat16(v float32) uint16 {
 	return uint16((bits + 0x7fff + bits>>16&1) >> 16)
 }
 
+// padded is the number of inputs, rounded up to whole groups of four.
+func (m *Matrix) padded() int { return (m.In + 3) / 4 * 4 }
+
 // Bytes is the memory that the weights take.
 func (m *Matrix) Bytes() int {
-	return 4*len(m.floats) + 2*len(m.halves) + len(m.bytes) + 4*len(m.scales)
+	return 4*len(m.floats) + 2*len(m.halves) + len(m.bytes) + 4*len(m.scales) + 4*len(m.shifts)
 }
 
 // Mul computes y = x·Wᵀ on all cores.
 //
 //	x [rows, in]   →   y [rows, out]
 func (m *Matrix) Mul(y, x []float32, rows int) {
-	const chunk = 4 // panels taken by a worker at a time
+	if m.shifts != nil {
+		m.mulBytes(y, x, rows)
+		return
+	}
 	panels := (m.Out + panel - 1) / panel
 	Parallel((panels+chunk-1)/chunk, func(i int) {
 		s := scratches.Get().(*scratch)
@@ -126,11 +146,57 @@ func (m *Matrix) Mul(y, x []float32, rows int) {
 
 // scratch is a worker's memory.
 type scratch struct {
-	wide [block * panel]float32
-	sums []float32 // [rows][32]
+	wide   [block * panel]float32
+	sums   []float32 // [rows][32]
+	counts []int32   // [rows][32]
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }} //nolint:gochecknoglobals // a pool is shared by its nature
+
+// rounded is the input of a product of bytes.
+type rounded struct {
+	bytes  []byte // [rows][padded inputs], plus 128; rows are a multiple of 8
+	scales []float32
+}
+
+var roundeds = sync.Pool{New: func() any { return new(rounded) }} //nolint:gochecknoglobals // a pool is shared by its nature
+
+// mulBytes is Mul where inputs are rounded to bytes.
+func (m *Matrix) mulBytes(y, x []float32, rows int) {
+	in, groups := m.padded(), (rows+7)/8*8
+	r := roundeds.Get().(*rounded)
+	defer roundeds.Put(r)
+	if len(r.bytes) < groups*in {
+		r.bytes = make([]byte, groups*in)
+	}
+	if len(r.scales) < rows {
+		r.scales = make([]float32, groups)
+	}
+	for row := range rows {
+		values := x[row*m.In : (row+1)*m.In]
+		r.scales[row] = largest(values) / 127
+		by := float32(0)
+		if r.scales[row] > 1e-30 { // below, the row is as good as 0, and 1/scale may be infinite
+			by = 1 / r.scales[row]
+		}
+		round(r.bytes[row*in:], values, by)
+	}
+	panels := (m.Out + panel - 1) / panel
+	Parallel((panels+chunk-1)/chunk, func(i int) {
+		s := scratches.Get().(*scratch)
+		if len(s.counts) < groups*panel {
+			s.counts = make([]int32, groups*panel)
+		}
+		for p := i * chunk; p < min(panels, (i+1)*chunk); p++ {
+			dotRows(s.counts, r.bytes[:groups*in], m.bytes[p*panel*in:(p+1)*panel*in], groups, in)
+			width := min(panel, m.Out-p*panel)
+			for row := range rows {
+				unround(y[row*m.Out+p*panel:][:width], s.counts[row*panel:], m.shifts[p*panel:], m.scales[p*panel:], r.scales[row])
+			}
+		}
+		scratches.Put(s)
+	})
+}
 
 // mulPanel computes 32 outputs of all rows.
 func (m *Matrix) mulPanel(s *scratch, y, x []float32, rows, p int) {
@@ -139,16 +205,21 @@ func (m *Matrix) mulPanel(s *scratch, y, x []float32, rows, p int) {
 	for from := 0; from < m.In; from += block {
 		size := min(block, m.In-from)
 		at := (p*m.In + from) * panel
-		weights := s.wide[:size*panel]
+		weights, done := s.wide[:size*panel], 0
 		switch m.kind {
 		case Float32:
 			weights = m.floats[at : at+size*panel]
 		case BFloat16:
-			widenHalves(weights, m.halves[at:at+size*panel])
+			done = accumulateHalves(s.sums, x, m.halves[at:at+size*panel], m.In, from, size, rows)
+			if done < rows {
+				widenHalves(weights, m.halves[at:at+size*panel])
+			}
 		case Int8:
 			widenBytes(weights, m.bytes[at:at+size*panel])
 		}
-		accumulate(s.sums, x, weights, m.In, from, size, rows)
+		if done < rows {
+			accumulate(s.sums[done*panel:], x[done*m.In:], weights, m.In, from, size, rows-done)
+		}
 	}
 	for row := range rows {
 		out := y[row*m.Out+p*panel:][:width]
@@ -185,11 +256,3 @@ func Parallel(n int, work func(i int)) {
 }
 
 func expOne(v float32) float64 { return math.Exp(float64(v)) }
-
-// shiftBy takes the maximum and the logarithm of the sum of the exponentials off x.
-func shiftBy(x []float32, most float32, total float64) {
-	by := float32(math.Log(total))
-	for i := range x {
-		x[i] = x[i] - most - by
-	}
-}

@@ -19,7 +19,7 @@ func random(n int, seed uint64) []float32 {
 }
 
 // The product is held against plain sums in float64; what bf16 and int8 may lose is bounded by
-// half a step of each weight.
+// half a step of each weight, and in int8 of each input.
 func TestMulAgreesWithPlainSums(t *testing.T) {
 	for _, size := range []struct{ rows, out, in int }{{1, 32, 16}, {1, 40, 33}, {3, 100, 130}, {4, 7, 512}, {8, 64, 300}, {21, 129, 257}} {
 		w, x := random(size.out*size.in, 3), random(size.rows*size.in, 4)
@@ -46,9 +46,9 @@ func TestMulAgreesWithPlainSums(t *testing.T) {
 
 // expected is the exact product and how far off the kind may be.
 func expected(x, w []float32, kind matvec.Kind) (sum, slack float64) {
-	largest := 0.0
-	for _, v := range w {
-		largest = max(largest, math.Abs(float64(v)))
+	largest, most := 0.0, 0.0
+	for k, v := range w {
+		largest, most = max(largest, math.Abs(float64(v))), max(most, math.Abs(float64(x[k])))
 	}
 	for k := range x {
 		sum += float64(x[k]) * float64(w[k])
@@ -59,10 +59,103 @@ func expected(x, w []float32, kind matvec.Kind) (sum, slack float64) {
 		case matvec.BFloat16:
 			slack += size * math.Abs(float64(w[k])) / 256
 		case matvec.Int8:
-			slack += size * largest / 254
+			slack += size*largest/254 + math.Abs(float64(w[k]))*most/254 + largest*most/254/254
 		}
 	}
 	return sum, slack*1.01 + 1e-5
+}
+
+// A product of bytes is exact: whole numbers times whole powers of two.
+func TestMulOfBytesIsExact(t *testing.T) {
+	const rows, out, in = 11, 70, 333
+	rng := rand.New(rand.NewPCG(9, 9))
+	whole := func(n int) []float32 {
+		values := make([]float32, n)
+		for i := range values {
+			values[i] = float32(rng.IntN(255) - 127)
+		}
+		return values
+	}
+	w, x := whole(out*in), whole(rows*in)
+	for i := range out {
+		w[i*in] = 127 // so that the scale is 1
+	}
+	for i := range rows {
+		x[i*in+3] = -127
+	}
+	m, err := matvec.Pack(matvec.Int8, in, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	y := make([]float32, rows*out)
+	m.Mul(y, x, rows)
+	for i := range y {
+		want := 0
+		for k := range in {
+			want += int(x[i/out*in+k]) * int(w[i%out*in+k])
+		}
+		if y[i] != float32(want) {
+			t.Fatalf("y[%d, %d] is %g, want %d", i/out, i%out, y[i], want)
+		}
+	}
+}
+
+// Attend is held against the same sums in float64.
+func TestAttend(t *testing.T) {
+	for _, c := range []struct{ positions, size, rows int }{{1, 8, 1}, {33, 64, 4}, {128, 16, 5}, {70, 40, 9}} {
+		stride := c.size + 5
+		keys, values, queries := random(c.positions*stride, 1), random(c.positions*stride, 2), random(c.rows*stride, 3)
+		mask := make([]float32, c.positions)
+		if c.positions > 3 {
+			mask[2] = -1e9
+		}
+		out := make([]float32, c.rows*stride)
+		matvec.NewMemory(keys, values, c.positions, c.size, stride).Attend(out, stride, queries, stride, c.rows, mask)
+		for row := range c.rows {
+			total, want := 0.0, make([]float64, c.size)
+			for p := range c.positions {
+				score := float64(mask[p])
+				for d := range c.size {
+					score += float64(queries[row*stride+d]) * float64(keys[p*stride+d])
+				}
+				weight := math.Exp(score)
+				total += weight
+				for d := range want {
+					want[d] += weight * float64(values[p*stride+d])
+				}
+			}
+			for d := range want {
+				if math.Abs(float64(out[row*stride+d])-want[d]/total) > 1e-4 {
+					t.Errorf("%v: out[%d, %d] is %g, want %g", c, row, d, out[row*stride+d], want[d]/total)
+				}
+			}
+		}
+	}
+}
+
+// Above, Product, Positive and Scale, over lengths that vectors do not divide.
+func TestElementwise(t *testing.T) {
+	for _, n := range []int{1, 16, 37} {
+		a, b := random(n, 4), random(n, 5)
+		product, positive, scaled := make([]float32, n), make([]float32, n), append([]float32{}, a...)
+		matvec.Product(product, a, b, 3)
+		matvec.Positive(positive, a)
+		matvec.Scale(scaled, 0.5)
+		for i := range a {
+			if product[i] != a[i]*3*b[i] || positive[i] != max(a[i], 0) || scaled[i] != a[i]*0.5 {
+				t.Errorf("n %d, %d: %g %g %g of %g and %g", n, i, product[i], positive[i], scaled[i], a[i], b[i])
+			}
+		}
+		for from := range n {
+			want := from
+			for want < n && a[want]+1 <= 1.5 {
+				want++
+			}
+			if got := matvec.Above(a, from, 1, 1.5); got != want {
+				t.Errorf("n %d: above from %d is %d, want %d", n, from, got, want)
+			}
+		}
+	}
 }
 
 func TestPackRefusesRaggedWeights(t *testing.T) {

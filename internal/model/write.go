@@ -24,6 +24,7 @@ type Finished struct {
 	Tokenizer  *vocab.Tokenizer  // whose files go beside the weights
 	Metadata   map[string]string // kept in the weights
 	DType      safetensors.DType // of the weights on disk: F32 or BF16
+	Under      string            // folder of the adapter that an adapter was trained on; empty: none
 }
 
 // Write makes a Hugging Face folder (or, of an adapter, a PEFT folder) at dir, which must not
@@ -50,6 +51,11 @@ func Write(dir string, f Finished) error {
 		}
 		if err := writeGeneration(dir, f.Generation); err != nil {
 			return err
+		}
+		if f.Under != "" {
+			if err := lora.CopyUnder(f.Under, dir); err != nil {
+				return err
+			}
 		}
 		return f.Tokenizer.WriteFiles(dir)
 	})
@@ -194,4 +200,25 @@ func mergeTensors(c *t5.Checkpoint, f *lora.Folder) ([]safetensors.Tensor, error
 		merged = append(merged, t)
 	}
 	return merged, nil
+}
+
+// PutUnder makes the base of a training run what an adapter makes of it, in memory: the adapter
+// that is trained then lies on that one. The metadata are the adapter's, where it has any.
+func PutUnder(base *t5.Checkpoint, adapter string) error {
+	folder, err := lora.Read(adapter, base.Config)
+	if err != nil {
+		return err
+	}
+	for _, o := range folder.Layers {
+		if err := o.Stackable(adapter); err != nil {
+			return err
+		}
+	}
+	base.Change = func(name string, values []float32) []float32 {
+		return folder.Adapter.Merge(name, values, folder.Values)
+	}
+	if folder.Metadata[metaTokenizerHash] != "" {
+		base.Metadata = folder.Metadata
+	}
+	return nil
 }

@@ -56,7 +56,9 @@ type Record struct {
 	Outcome     string             `json:"outcome"`
 	Problem     string             `json:"problem,omitempty"` // why it failed
 	Base        string             `json:"base,omitempty"`
-	Fingerprint string             `json:"fingerprint"` // of recipe and data: what a resumed run must share
+	Chain       []Ancestor         `json:"chain,omitempty"` // versions that it was trained on from, the oldest first
+	Fingerprint string             `json:"fingerprint"`     // of Identity as the run began
+	Identity    map[string]string  `json:"identity"`        // settings and digests that a resumed run must share
 	Seed        uint64             `json:"seed"`
 	Tool        Tool               `json:"tool"`
 	Backend     Backend            `json:"backend"`
@@ -73,6 +75,7 @@ type Record struct {
 	Started     time.Time          `json:"started"`
 	Finished    *time.Time         `json:"finished,omitempty"`
 	Seconds     float64            `json:"seconds,omitempty"` // of all its processes
+	Cost        *Cost              `json:"cost,omitempty"`
 }
 
 // Task is one data set of a mixture.
@@ -93,6 +96,18 @@ type Privacy struct {
 	Rate     float64  `json:"rate"`            // probability with which a row is in a step
 	Steps    int      `json:"steps"`
 	Sampling string   `json:"sampling"`
+}
+
+// Ancestor is a version of the registry.
+type Ancestor struct {
+	Name   string `json:"name"`   // model@vN
+	Digest string `json:"digest"` // of its manifest
+}
+
+// Cost is what a run cost, in the currency of the price.
+type Cost struct {
+	PricePerHour float64 `json:"price_per_hour"` // of the machine
+	Total        float64 `json:"total"`
 }
 
 // Tool is the program that ran.

@@ -111,9 +111,13 @@ func (c *call) read(r *http.Request) bool {
 		s.refuse(c.writer, http.StatusUnsupportedMediaType, "bad_request", "the Content-Type must be application/json")
 		return false
 	}
+	if r.ContentLength > s.options.MaxBody {
+		r.Body = http.NoBody // it is not waited for
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.writer, r.Body, s.options.MaxBody))
-	if err != nil {
-		if _, large := errors.AsType[*http.MaxBytesError](err); large {
+	if _, large := errors.AsType[*http.MaxBytesError](err); err != nil || r.ContentLength > s.options.MaxBody {
+		if large || err == nil {
+			c.writer.Header().Set("Connection", "close")
 			s.refuse(c.writer, http.StatusRequestEntityTooLarge, "too_large", "the body is larger than "+strconv.FormatInt(s.options.MaxBody, 10)+" bytes")
 			return false
 		}

@@ -64,7 +64,7 @@ func newMetrics() *metrics {
 	m.policyHits = counter("policy_hits_total", "Outputs in which personal data of this kind was found; needs --scan-outputs.", "model", "version", "kind")
 	m.cache = counter("cache_lookups_total", "Lookups in the cache of answers; result is hit or miss.", "model", "version", "result")
 	m.batchRows = histogram("batch_rows", "Requests under way together, at each time that new ones join.", []float64{1, 2, 4, 8, 16, 32, 64, 128})
-	m.rejected = counter("rejected_total", "Requests refused before they were decoded; reason is queue_full, bad_request, too_large, unauthorized, not_found or draining.", "reason")
+	m.rejected = counter("rejected_total", "Requests refused before they were decoded; reason is queue_full, bad_request, too_large, unauthorized, not_found, loading or draining.", "reason")
 	m.loads = counter("version_loads_total", "Attempts to load and check a version; result is ok or failed.", "result")
 	m.switches = counter("version_switches_total", "Times that a version took over from another, as its channel moved or came back from the fallback.", "model", "version")
 	m.versionInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -73,7 +73,7 @@ func newMetrics() *metrics {
 	m.registry.MustRegister(m.versionInfo)
 	m.shadow = counter("shadow_requests_total", "Requests mirrored to the shadow version; result is same, different, failed or dropped.", "model", "version", "result")
 	m.shadowTime = histogram("shadow_duration_seconds", "Time that the shadow version took for a mirrored request, its wait included.", seconds)
-	m.samples = counter("samples_total", "Requests drawn for review; result is kept, dropped or failed.", "result")
+	m.samples = counter("samples_total", "Requests drawn for review; result is kept or failed.", "result")
 	m.queueLength = gauge("queue_length", "Requests that wait to be decoded.")
 	m.inFlight = gauge("requests_in_flight", "Requests to /v1/generate that are being answered.")
 	m.fallback = gauge("fallback_active", "1 while the fallback version answers in place of the one asked for.")

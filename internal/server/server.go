@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -87,7 +88,15 @@ func (s *Server) Run(ctx context.Context, listener net.Listener, config *tls.Con
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	finished := make(chan struct{})
 	go func() { s.queue.run(work); close(finished) }()
-	defer func() { stopWork(); <-finished }()
+	following, stopFollowing := context.WithCancel(ctx)
+	var followers sync.WaitGroup
+	defer func() {
+		stopFollowing()
+		followers.Wait()
+		stopWork()
+		<-finished
+		s.versions.close()
+	}()
 	server := &http.Server{
 		Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), TLSConfig: config,
@@ -100,10 +109,10 @@ func (s *Server) Run(ctx context.Context, listener net.Listener, config *tls.Con
 	s.ready.Store(true)
 	s.log.Info("ready", "address", listener.Addr().String(), "routes", strings.Join(s.versions.names(), " "))
 	if s.options.Follow > 0 {
-		go s.versions.follow(ctx, s.options.Follow)
+		followers.Go(func() { s.versions.follow(following, s.options.Follow) })
 	}
 	if s.mirror != nil {
-		go s.mirror.run(work)
+		followers.Go(func() { s.mirror.run(following) })
 	}
 	select {
 	case err := <-failed:

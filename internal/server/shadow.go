@@ -7,17 +7,18 @@ import (
 
 // Pair is one request that two versions answered.
 type Pair struct {
-	ID           string
-	Input        string
-	Main, Shadow Side
+	ID     string `json:"id"`
+	Input  string `json:"input"`
+	Main   Side   `json:"main"`
+	Shadow Side   `json:"shadow"`
 }
 
 // Side is what one version made of a request.
 type Side struct {
-	Model  string
-	Output string
-	Tokens int
-	MS     float64 // from the request to the answer
+	Model  string  `json:"model"`
+	Output string  `json:"output"`
+	Tokens int     `json:"tokens"`
+	MS     float64 `json:"ms"` // from the request to the answer
 }
 
 // mirror gives copies of the main route's requests to the shadow version. Clients never wait for

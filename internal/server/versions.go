@@ -314,3 +314,12 @@ func (v *versions) check(ctx context.Context, l *lane) error {
 	}
 	return nil
 }
+
+// close frees what is still loaded, once the queue has ended.
+func (v *versions) close() {
+	for _, r := range v.all() {
+		if l := r.now(); l != nil {
+			l.model.Close()
+		}
+	}
+}

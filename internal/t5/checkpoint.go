@@ -19,7 +19,8 @@ type Checkpoint struct {
 	Config   Config
 	JSON     []byte // config.json as it was read
 	Metadata map[string]string
-	Tensors  []safetensors.Tensor // in the order of Config.Specs
+	Tensors  []safetensors.Tensor                          // in the order of Config.Specs
+	Change   func(name string, values []float32) []float32 // what becomes of a tensor that Float32s or Place give; nil: nothing
 	folder   *safetensors.File
 }
 
@@ -128,9 +129,17 @@ func (c *Checkpoint) Float32s(name string) ([]float32, error) {
 	if i < 0 {
 		return nil, fmt.Errorf("the model has no tensor %s", name)
 	}
-	values, err := c.Tensors[i].Float32s()
+	return c.values(c.Tensors[i])
+}
+
+// values are a tensor's, as Change makes them.
+func (c *Checkpoint) values(t safetensors.Tensor) ([]float32, error) {
+	values, err := t.Float32s()
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", name, err)
+		return nil, fmt.Errorf("reading %s: %w", t.Name, err)
+	}
+	if c.Change != nil {
+		values = c.Change(t.Name, values)
 	}
 	return values, nil
 }
@@ -139,9 +148,9 @@ func (c *Checkpoint) Float32s(name string) ([]float32, error) {
 func (c *Checkpoint) Place(put func(values []float32, dims ...int) (*tensors.Tensor, error)) ([]*tensors.Tensor, error) {
 	placed := make([]*tensors.Tensor, len(c.Tensors))
 	for i, t := range c.Tensors {
-		values, err := t.Float32s()
+		values, err := c.values(t)
 		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", t.Name, err)
+			return nil, err
 		}
 		if placed[i], err = put(values, t.Shape...); err != nil {
 			return nil, err

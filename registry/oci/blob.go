@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -26,6 +27,11 @@ func isManifest(blob ocispec.Descriptor) bool {
 
 // Open reads a blob or manifest. Where the connection breaks, the rest is asked for again.
 func (s *Store) Open(ctx context.Context, model string, blob ocispec.Descriptor) (io.ReadCloser, error) {
+	return s.OpenFrom(ctx, model, blob, 0)
+}
+
+// OpenFrom is Open from a byte on.
+func (s *Store) OpenFrom(ctx context.Context, model string, blob ocispec.Descriptor, from int64) (io.ReadCloser, error) {
 	r, err := s.repository(model)
 	if err != nil {
 		return nil, err
@@ -34,14 +40,30 @@ func (s *Store) Open(ctx context.Context, model string, blob ocispec.Descriptor)
 	if isManifest(blob) {
 		q.url, q.accept = "manifests/"+blob.Digest.String(), blob.MediaType
 	}
-	resp, err := r.do(ctx, q) //nolint:bodyclose // Close of what is returned does it
+	first := q
+	if from > 0 {
+		first.header = http.Header{"Range": {fmt.Sprintf("bytes=%d-", from)}}
+	}
+	resp, err := r.do(ctx, first) //nolint:bodyclose // Close of what is returned does it
+	if status(err) == http.StatusRequestedRangeNotSatisfiable {
+		resp, err = r.do(ctx, q) //nolint:bodyclose // likewise
+	}
 	if status(err) == http.StatusNotFound {
 		return nil, fmt.Errorf("%s on %s: %w", blob.Digest, s.host, fs.ErrNotExist)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &download{ctx: ctx, repository: r, query: q, body: resp.Body, left: s.options.Retries, size: blob.Size}, nil
+	d := &download{ctx: ctx, repository: r, query: q, body: resp.Body, left: s.options.Retries, size: blob.Size}
+	switch {
+	case from > 0 && resp.StatusCode == http.StatusPartialContent:
+		d.at = from
+	case from > 0: // the server gives all or nothing
+		if _, err := io.CopyN(io.Discard, d, from); err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
+	}
+	return d, nil
 }
 
 // download is a body that goes on after the connection broke.
@@ -141,18 +163,19 @@ func (r *repository) putManifest(ctx context.Context, blob ocispec.Descriptor, s
 		return err
 	}
 	for attempt := 0; ; attempt++ {
+		began := time.Now()
 		err := r.Manifests().Push(ctx, blob, bytes.NewReader(data))
-		if err != nil {
-			return r.store.told(err)
+		if err := r.store.told(err); err != nil && (subject == nil || attempt == attachments || status(err) < http.StatusInternalServerError) {
+			return err
 		}
 		if subject == nil {
 			return nil
 		}
-		seen, err := r.stays(ctx, *subject, blob)
+		seen, err := r.stays(ctx, *subject, blob, time.Since(began))
 		if err != nil || seen {
 			return err
 		}
-		if attempt == 20 {
+		if attempt == attachments {
 			return fmt.Errorf("%s does not list %s among the referrers of %s", r.store.host, blob.Digest, subject.Digest)
 		}
 		if err := pause(ctx, time.Duration(attempt+1)*20*time.Millisecond); err != nil {
@@ -161,14 +184,21 @@ func (r *repository) putManifest(ctx context.Context, blob ocispec.Descriptor, s
 	}
 }
 
-// settling is how long a writer may take between reading and writing the list of referrers that
-// clients keep for servers without one.
-const settling = 100 * time.Millisecond
+// A writer may take so long between reading and writing the list of referrers that clients keep for
+// servers without one: some times what it has just taken us, on a machine or a line that is as busy.
+const (
+	settling  = 100 * time.Millisecond // at least
+	slowest   = 5 * time.Second        // at most
+	slackness = 3
+
+	attachments = 20 // attempts to get into the list
+)
 
 // stays says whether a manifest is among the referrers of another, and, where clients keep the
-// list, still is when those who read it before have written it.
-func (r *repository) stays(ctx context.Context, subject, manifest ocispec.Descriptor) (bool, error) {
-	seen, err := r.refersTo(ctx, subject, manifest)
+// list, still is when those who read it before have written it. took is how long our own writing
+// did. While the list changes, others are at it, and it is watched for longer.
+func (r *repository) stays(ctx context.Context, subject, manifest ocispec.Descriptor, took time.Duration) (bool, error) {
+	count, seen, err := r.refersTo(ctx, subject, manifest)
 	if err != nil || !seen {
 		return seen, err
 	}
@@ -176,20 +206,31 @@ func (r *repository) stays(ctx context.Context, subject, manifest ocispec.Descri
 	if err != nil || !kept {
 		return true, err
 	}
-	if err := pause(ctx, settling); err != nil {
-		return false, err
+	const watch = 4 // looks at a list that has changed
+	for looks := 1; looks > 0; looks-- {
+		if err := pause(ctx, min(max(settling, slackness*took), slowest)); err != nil {
+			return false, err
+		}
+		now, seen, err := r.refersTo(ctx, subject, manifest)
+		if err != nil || !seen {
+			return seen, err
+		}
+		if now != count {
+			count, looks = now, watch
+		}
 	}
-	return r.refersTo(ctx, subject, manifest)
+	return true, nil
 }
 
-// refersTo says whether the server lists a manifest among the referrers of another.
-func (r *repository) refersTo(ctx context.Context, subject, manifest ocispec.Descriptor) (bool, error) {
-	seen := false
-	err := r.Referrers(ctx, subject, "", func(page []ocispec.Descriptor) error {
+// refersTo says whether the server lists a manifest among the referrers of another, and how many
+// it lists.
+func (r *repository) refersTo(ctx context.Context, subject, manifest ocispec.Descriptor) (count int, seen bool, err error) {
+	err = r.Referrers(ctx, subject, "", func(page []ocispec.Descriptor) error {
+		count += len(page)
 		seen = seen || slices.ContainsFunc(page, func(d ocispec.Descriptor) bool { return d.Digest == manifest.Digest })
 		return nil
 	})
-	return seen, r.store.told(err)
+	return count, seen, r.store.told(err)
 }
 
 // subjectOf reads what a manifest refers to; nil where it refers to nothing.

@@ -152,7 +152,7 @@ func status(err error) int {
 
 // resolve asks which manifest a tag or digest names.
 func (r *repository) resolve(ctx context.Context, reference string) (sum string, found bool, err error) {
-	resp, err := r.do(ctx, request{method: http.MethodHead, url: "manifests/" + reference, accept: ocispec.MediaTypeImageManifest})
+	resp, err := r.do(ctx, request{method: http.MethodHead, url: "manifests/" + reference, accept: ocispec.MediaTypeImageManifest + ", " + ocispec.MediaTypeImageIndex})
 	if status(err) == http.StatusNotFound {
 		return "", false, nil
 	}

@@ -114,10 +114,14 @@ func Open(place string, options Options) (*Store, error) {
 	}, nil
 }
 
-// policy repeats what may succeed later: servers that are busy, and connections that broke.
+// policy repeats what may succeed later: servers that are busy, and connections that broke. A list
+// of referrers that clients keep is not written again as it was: others have written it meanwhile.
 func policy(retries int) retry.Policy {
 	return &retry.GenericPolicy{
 		Retryable: func(resp *http.Response, err error) (bool, error) {
+			if err == nil && resp.Request.Method == http.MethodPut && strings.Contains(resp.Request.URL.Path, "/manifests/sha256-") {
+				return false, nil
+			}
 			if err == nil {
 				return resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout || resp.StatusCode >= 500, nil
 			}

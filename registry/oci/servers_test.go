@@ -64,6 +64,24 @@ func distributionServer(t testing.TB, options ...string) server {
 	return s
 }
 
+// debianServer runs Debian's docker-registry, an older server of the same project, from
+// build/tools (`make debian-registry`) or the machine; tests skip where neither has it.
+func debianServer(t testing.TB) server {
+	t.Helper()
+	program, err := filepath.Abs("../../build/tools/debian-registry/bin/docker-registry")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(program); err != nil {
+		if program, err = exec.LookPath("docker-registry"); err != nil {
+			t.Skip("NOT CHECKED: Debian's docker-registry is not installed")
+		}
+	}
+	s := server{data: t.TempDir()}
+	start(t, &s, program, "")
+	return s
+}
+
 // start runs the server's program until the test ends, at addr or at a free port.
 func start(t testing.TB, s *server, program, addr string, options ...string) *exec.Cmd {
 	t.Helper()
@@ -133,9 +151,13 @@ func openWith(t testing.TB, s server, options oci.Options) *oci.Store {
 
 // kinds are the servers that tests run against.
 func kinds() map[string]func(t testing.TB) server {
-	return map[string]func(t testing.TB) server{
+	kinds := map[string]func(t testing.TB) server{
 		"ocimem":           func(t testing.TB) server { return memoryServer(t, false, nil) },
 		"ocimem immutable": func(t testing.TB) server { return memoryServer(t, true, nil) },
 		"distribution":     func(t testing.TB) server { return distributionServer(t) },
 	}
+	if long() {
+		kinds["docker-registry"] = debianServer
+	}
+	return kinds
 }

@@ -54,9 +54,13 @@ func (r *repository) upload(ctx context.Context, blob ocispec.Descriptor, source
 }
 
 // again says whether an upload that failed may succeed when it is begun or gone on with anew: its
-// place expired, the server lost count, or the connection broke.
+// place expired, the server lost count, the connection broke, or bytes got in that are not ours, as
+// when a part arrived twice.
 func again(err error) bool {
 	if _, broken := errors.AsType[*UnreachableError](err); broken {
+		return true
+	}
+	if told, ok := errors.AsType[*ServerError](err); ok && told.Code == "DIGEST_INVALID" {
 		return true
 	}
 	switch status(err) {

@@ -156,6 +156,9 @@ func runFacts(facts *card.Facts, data []byte) error {
 			card.Fact{Name: "unit of privacy", Value: "one row of the training data, added or removed; Poisson sampling, Rényi accountant"})
 		seed = ""
 	}
+	if c := run.Cost; c != nil {
+		facts.Training = append(facts.Training, card.Fact{Name: "cost", Value: fmt.Sprintf("%.4g, at %g an hour", c.Total, c.PricePerHour)})
+	}
 	backend := run.Backend.Kind
 	if run.Backend.Plugin != "" {
 		backend += " (plugin " + run.Backend.Plugin + ")"
@@ -163,8 +166,13 @@ func runFacts(facts *card.Facts, data []byte) error {
 	if run.Backend.CPUs > 0 {
 		backend += fmt.Sprintf(", %d processors", run.Backend.CPUs)
 	}
+	var chain []string
+	for _, ancestor := range run.Chain {
+		chain = append(chain, ancestor.Name+" ("+ancestor.Digest+")")
+	}
 	facts.Provenance = append(facts.Provenance,
 		card.Fact{Name: "Run", Value: run.Name},
+		card.Fact{Name: "Trained on from, the oldest first", Value: strings.Join(chain, ", ")},
 		card.Fact{Name: "Recipe and data", Value: run.Fingerprint},
 		card.Fact{Name: "Seed", Value: seed},
 		card.Fact{Name: "Backend", Value: strings.TrimPrefix(backend, ", ")},

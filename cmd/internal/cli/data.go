@@ -16,7 +16,7 @@ func newDataCommand(app *App) *cobra.Command {
 		Long: "Data is JSON lines, CSV, TSV or Parquet, each also as .gz or .zst. Columns are found by\n" +
 			"their names, input and target unless a recipe or a flag names others.",
 	}
-	cmd.AddCommand(newDataInspectCommand(app), newDataAuditCommand(app), newDataScanCommand(app), newDataRedactCommand(app), newDataSplitCommand(app), newDataDriftCommand(app))
+	cmd.AddCommand(newDataInspectCommand(app), newDataAuditCommand(app), newDataScanCommand(app), newDataRedactCommand(app), newDataSplitCommand(app), newDataDriftCommand(app), newDataSelectCommand(app))
 	return cmd
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/t5ctl/t5ctl/eval/drift"
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
 	"github.com/t5ctl/t5ctl/internal/model"
+	"github.com/t5ctl/t5ctl/registry"
 )
 
 // dataDriftOptions is what the command line of data drift says, not yet checked.
@@ -32,6 +33,7 @@ type dataDriftOptions struct {
 	column         string
 	limit          int
 	output, prom   string
+	recipe, job    string
 	force          bool
 	drift.Options
 }
@@ -41,7 +43,7 @@ func (o *dataDriftOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.model, "model", "m", "", "`model` whose encoder looks at the inputs: a folder, a run, name@vN or name@channel")
 	flags.StringVar(&o.adapter, "adapter", "", "`adapter` on top of it: a PEFT folder or a run")
 	flags.StringArrayVar(&o.reference, "reference", nil, "`file` of inputs that the model was made for (repeatable)")
-	flags.StringVar(&o.baseline, "baseline", "", "`file` that --save-baseline wrote, or a folder of such files, from which the season of the day is taken")
+	flags.StringVar(&o.baseline, "baseline", "", "`file` that --save-baseline wrote, or a folder of such files or a version (name@vN, name@channel) that was pushed with some, of which the day's is taken")
 	flags.StringVar(&o.save, "save-baseline", "", "`file` to keep the reference in; it holds no texts")
 	flags.StringVar(&o.season, "season", "", "days for which the baseline is kept, as `MM-DD:MM-DD` (default: the whole year)")
 	flags.StringVar(&o.date, "date", "", "`YYYY-MM-DD` of the inputs, for the choice of the baseline (default: today)")
@@ -52,6 +54,8 @@ func (o *dataDriftOptions) bind(flags *pflag.FlagSet) {
 	flags.Uint64Var(&o.Seed, "seed", 0, "`seed` of samples and divisions")
 	flags.StringVarP(&o.output, "output", "o", "", "`file` for the report as JSON")
 	flags.StringVar(&o.prom, "prometheus", "", "`file` for the figures as Prometheus text")
+	flags.StringVar(&o.recipe, "recipe", "", "where inputs have drifted, write a job that trains --model on with this `recipe`")
+	flags.StringVar(&o.job, "job", "retrain.sh", "`file` for that job, a shell script")
 	flags.BoolVar(&o.force, "force", false, "replace the baseline that --save-baseline names")
 }
 
@@ -63,9 +67,11 @@ func newDataDriftCommand(app *App) *cobra.Command {
 		Long: "Compare inputs with a reference by the model's own encodings (maximum mean discrepancy with\n" +
 			"a permutation test, Fréchet distance, nearest neighbours) and by lengths and unknown\n" +
 			"tokens. Thresholds are how far random halves of the reference lie from each other. A\n" +
-			"baseline is for one encoder: another is refused. Exit code 3 where inputs have drifted.",
+			"baseline is for one encoder: another is refused. Exit code 3 where inputs have drifted; with\n" +
+			"--recipe, a job that trains on from what serves has been written by then.",
 		Example: "  t5ctl data drift --model name@production --reference train.jsonl --save-baseline drift.json\n" +
-			"  t5ctl data drift today.jsonl --model name@production --baseline drift.json --prometheus drift.prom",
+			"  t5ctl push runs/mine name --report drift.json\n" +
+			"  t5ctl data drift today.jsonl --model name@production --baseline name@production --prometheus drift.prom",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.files = args
 			return runDataDrift(cmd.Context(), app, opts)
@@ -118,6 +124,9 @@ func (o *dataDriftOptions) check() (season *drift.Season, day time.Time, err err
 	if _, err := os.Stat(o.save); o.save != "" && err == nil && !o.force {
 		return nil, day, fmt.Errorf("%s: %w", o.save, fs.ErrExist)
 	}
+	if o.recipe != "" && !strings.Contains(o.model, "@") {
+		return nil, day, usageErrorf("--recipe trains on a version of the registry: give --model as name@production, not %s", o.model)
+	}
 	return season, day, nil
 }
 
@@ -137,7 +146,11 @@ func runDataDrift(ctx context.Context, app *App, opts dataDriftOptions) error {
 	var reference drift.Sample
 	var baseline string
 	if opts.baseline != "" { // before the model is opened, which takes longer
-		if baseline, reference, err = loadBaseline(opts.baseline, resolved.Tree, day); err != nil {
+		files, err := app.baselineFiles(ctx, opts.baseline)
+		if err != nil {
+			return err
+		}
+		if baseline, reference, err = chooseBaseline(opts.baseline, files, resolved.Tree, day); err != nil {
 			return err
 		}
 	}
@@ -172,7 +185,51 @@ func runDataDrift(ctx context.Context, app *App, opts dataDriftOptions) error {
 		return err
 	}
 	report.Model, report.Encoder, report.Baseline = name, resolved.Tree, baseline
+	if opts.recipe != "" && report.Drifted {
+		if err := opts.writeJob(app, resolved.Name, report, day); err != nil {
+			return err
+		}
+	}
 	return opts.finish(app, report)
+}
+
+// writeJob writes the job that trains on from what serves: fine-tuning, an evaluation where the
+// recipe has test data, and the push of a version that nothing serves yet.
+func (o *dataDriftOptions) writeJob(app *App, version string, report drift.Report, day time.Time) error {
+	recipe, err := app.loadRecipe(o.recipe, nil)
+	if err != nil {
+		return err
+	}
+	var why []string
+	for _, r := range report.Results {
+		if r.Judged && r.State == drift.Fail {
+			why = append(why, fmt.Sprintf("%s %.4g beyond %.4g", r.Name, r.Value, r.Fail))
+		}
+	}
+	name, _, _ := strings.Cut(o.model, "@")
+	reason := fmt.Sprintf("inputs of %s drifted on %s: %s", version, day.Format(time.DateOnly), strings.Join(why, ", "))
+	quoted := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+	var b strings.Builder
+	fmt.Fprintf(&b, "#!/bin/sh\n# Written by t5ctl data drift: %s.\n", reason)
+	fmt.Fprintf(&b, "# Arguments go to finetune: --set data.train=new.jsonl. The run is kept in $RUN.\nset -eu\nRUN=${RUN:-%s}\n",
+		quoted(fmt.Sprintf("runs/%s-%s", recipe.Name, day.Format(time.DateOnly))))
+	fmt.Fprintf(&b, "t5ctl finetune %s --warm-from %s --output \"$RUN\" \"$@\"\n", quoted(o.recipe), quoted(o.model))
+	if len(recipe.Data.Test) > 0 {
+		fmt.Fprintf(&b, "t5ctl eval run %s --model \"$RUN\" --name test --output \"$RUN/reports\"\n", quoted(o.recipe))
+		fmt.Fprintf(&b, "[ -z \"${GATES:-}\" ] || t5ctl eval gate --report \"$RUN/reports/test.json\" --gates \"$GATES\" --output \"$RUN/reports/gate.json\"\n")
+	}
+	fmt.Fprintf(&b, "t5ctl push \"$RUN\" %s --reason %s\n", quoted(name), quoted(reason))
+	err = atomicfile.Write(o.job, func(w io.Writer) error {
+		_, err := io.WriteString(w, b.String())
+		return err
+	})
+	if err == nil {
+		err = os.Chmod(o.job, 0o755)
+	}
+	if err == nil {
+		app.Term.Notef("job: %s", o.job)
+	}
+	return err
 }
 
 // finish writes, shows and judges.
@@ -211,41 +268,90 @@ func (o *dataDriftOptions) finish(app *App, report drift.Report) error {
 	return failed
 }
 
-// loadBaseline reads a baseline; from a folder, the one whose season holds the day, else the one of the whole
-// year.
-func loadBaseline(path, encoder string, day time.Time) (string, drift.Sample, error) {
+// namedFile is the content of a file, wherever it lies.
+type namedFile struct {
+	name string
+	data []byte
+}
+
+// baselineFiles are the baselines in a file or a folder, or those that are kept with a version in the
+// registry.
+func (a *App) baselineFiles(ctx context.Context, path string) ([]namedFile, error) {
+	info, err := os.Stat(path)
+	if err != nil && strings.Contains(path, "@") {
+		return a.keptBaselines(ctx, path)
+	}
+	if err != nil {
+		return nil, err
+	}
 	files := []string{path}
-	if info, err := os.Stat(path); err != nil {
-		return "", drift.Sample{}, err
-	} else if info.IsDir() {
+	if info.IsDir() {
 		if files, err = filepath.Glob(filepath.Join(globEscape(path), "*.json")); err != nil {
-			return "", drift.Sample{}, err
+			return nil, err
 		}
 	}
-	var chosen string
-	var sample drift.Sample
-	seasonal := false
+	var out []namedFile
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			return "", sample, err
+			return nil, err
 		}
-		b, s, err := drift.ParseBaseline(file, data)
+		out = append(out, namedFile{file, data})
+	}
+	return out, nil
+}
+
+// keptBaselines are those among the evidence of a version.
+func (a *App) keptBaselines(ctx context.Context, ref string) ([]namedFile, error) {
+	parsed, err := registry.ParseRef(ref)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.registry()
+	if err != nil {
+		return nil, err
+	}
+	files, err := r.Evidence(ctx, parsed)
+	if err != nil {
+		return nil, err
+	}
+	var out []namedFile
+	for _, f := range files {
+		if drift.IsBaseline(f.Data) {
+			out = append(out, namedFile{ref + "/" + f.Name, f.Data})
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no drift baseline is kept with %s: %w", ref, fs.ErrNotExist)
+	}
+	return out, nil
+}
+
+// chooseBaseline takes the baseline for a day: one whose season holds it before one of the whole year,
+// and of these the newest that was made by then. A single file is taken whatever its season.
+func chooseBaseline(path string, files []namedFile, encoder string, day time.Time) (string, drift.Sample, error) {
+	var name string
+	var chosen drift.Baseline
+	var sample drift.Sample
+	for _, file := range files {
+		b, s, err := drift.ParseBaseline(file.name, file.data)
 		if err != nil {
 			return "", sample, err
 		}
-		if len(files) > 1 && (b.Season != nil && !b.Season.Holds(day) || b.Season == nil && seasonal) {
+		if len(files) > 1 && b.Season != nil && !b.Season.Holds(day) {
 			continue
 		}
 		if b.Encoder != encoder {
-			return "", sample, &drift.BaselineError{Path: file, Reason: fmt.Sprintf("is for the encoder %.19s of %s, not %.19s: figures of two encoders cannot be compared", b.Encoder, b.Model, encoder)}
+			return "", sample, &drift.BaselineError{Path: file.name, Reason: fmt.Sprintf("is for the encoder %.19s of %s, not %.19s: figures of two encoders cannot be compared", b.Encoder, b.Model, encoder)}
 		}
-		chosen, sample, seasonal = file, s, b.Season != nil
+		if name == "" || b.Before(chosen, day) {
+			name, chosen, sample = file.name, b, s
+		}
 	}
-	if chosen == "" {
+	if name == "" {
 		return "", sample, &drift.BaselineError{Path: path, Reason: "holds no baseline for " + day.Format(time.DateOnly)}
 	}
-	return chosen, sample, nil
+	return name, sample, nil
 }
 
 // embed reads a sample of inputs and encodes them.

@@ -434,3 +434,22 @@ func redactJSON(row []byte, d *pii.Document) ([]byte, []pii.Value, error) {
 	}
 	return append(out, row[last:]...), all, nil
 }
+
+// packed is a file behind a decompressor.
+type packed struct {
+	io.Reader
+	io.Closer
+}
+
+func openPacked(path string) (io.ReadCloser, error) {
+	f, err := os.Open(path)
+	if err != nil || !strings.HasSuffix(path, ".gz") {
+		return f, err
+	}
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		_ = f.Close() // the other error says more
+		return nil, &datasets.FormatError{Path: path, Reason: "is not gzip data, though its name says so: " + err.Error()}
+	}
+	return packed{z, f}, nil
+}

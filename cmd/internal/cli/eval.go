@@ -24,7 +24,7 @@ func newEvalCommand(app *App) *cobra.Command {
 			"signatures. A report can be gated and compared later without the texts.",
 	}
 	cmd.AddCommand(newEvalRunCommand(app), newEvalScoreCommand(app), newEvalCompareCommand(app), newEvalGateCommand(app),
-		newEvalGoldenCommand(app), newEvalReviewCommand(app), newEvalReportCommand(app), newEvalSafetyCommand(app))
+		newEvalGoldenCommand(app), newEvalReviewCommand(app), newEvalReportCommand(app), newEvalSafetyCommand(app), newEvalReplayCommand(app))
 	return cmd
 }
 

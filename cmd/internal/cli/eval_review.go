@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
+	"github.com/t5ctl/t5ctl/datasets"
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/eval/review"
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
@@ -18,7 +20,7 @@ import (
 
 // evalReviewOptions is what the command lines of eval review say, not yet checked.
 type evalReviewOptions struct {
-	files         []string
+	files, from   []string
 	output, model string
 	scale         string
 	rows          int
@@ -29,21 +31,23 @@ type evalReviewOptions struct {
 func newEvalReviewCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "review",
-		Short: "Have people rate a sample of outputs, and gate on their ratings",
+		Short: "Have people rate and correct a sample of outputs",
 	}
-	cmd.AddCommand(newEvalReviewExportCommand(app), newEvalReviewImportCommand(app))
+	cmd.AddCommand(newEvalReviewExportCommand(app), newEvalReviewImportCommand(app), newEvalReviewCorrectionsCommand(app))
 	return cmd
 }
 
 func newEvalReviewExportCommand(app *App) *cobra.Command {
 	var opts evalReviewOptions
 	cmd := &cobra.Command{
-		Use:   "export PREDICTIONS --output FILE",
+		Use:   "export PREDICTIONS… --output FILE",
 		Short: "Draw a sample of outputs to rate",
 		Long: "The sample is drawn from every task and every third of the lengths of outputs, in proportion.\n" +
-			"Give each rater a copy; they fill in the column rating: a number, or good or bad.",
-		Example: "  t5ctl eval review export reports/test.predictions.jsonl --output review.csv",
-		Args:    cobra.ExactArgs(1),
+			"Give each rater a copy; they fill in the column rating: a number, or good or bad; and the column\n" +
+			"correction, where they know what is right. Files of serve --sample-rate are taken as they are.",
+		Example: "  t5ctl eval review export reports/test.predictions.jsonl --output review.csv\n" +
+			"  t5ctl eval review export samples/*.jsonl --rows 100 --output review.csv",
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			opts.files = args
 			return runReviewExport(app, opts)
@@ -89,14 +93,16 @@ func runReviewExport(app *App, opts evalReviewOptions) error {
 		return &fs.PathError{Op: "exporting a review to", Path: opts.output, Err: fs.ErrExist}
 	}
 	var answers []eval.Answered
-	for a, err := range eval.OpenAnswers(opts.files[0], nil) {
-		if err != nil {
-			return err
+	for _, file := range opts.files {
+		for a, err := range eval.OpenOutputs(file) {
+			if err != nil {
+				return err
+			}
+			if a.Pair.ID == "" {
+				return usageError{errors.New(file + " has rows without an id, by which ratings are found again")}
+			}
+			answers = append(answers, a)
 		}
-		if a.Pair.ID == "" {
-			return usageError{errors.New(opts.files[0] + " has rows without an id, by which ratings are found again")}
-		}
-		answers = append(answers, a)
 	}
 	items := review.Sample(answers, opts.rows, opts.seed)
 	if err := atomicfile.Write(opts.output, func(w io.Writer) error { return review.Encode(w, opts.output, items) }); err != nil {
@@ -126,6 +132,66 @@ func runReviewImport(app *App, opts evalReviewOptions) error {
 		}
 	}
 	return app.show(report, func(t *term.Terminal) { t.Table(resultsTable(report.Metrics)) })
+}
+
+func newEvalReviewCorrectionsCommand(app *App) *cobra.Command {
+	var opts evalReviewOptions
+	cmd := &cobra.Command{
+		Use:   "corrections FILE… --output FILE",
+		Short: "Make a data set of what raters corrected, one file a rater",
+		Long: "Every row with a correction becomes an example with that as its target. Rows on which two\n" +
+			"raters differ are left out. The data's lineage names the files and what they were made from.",
+		Example: "  t5ctl eval review corrections anna.csv ben.csv --output corrected.jsonl",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			opts.files = args
+			return runReviewCorrections(app, opts)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&opts.output, "output", "o", "", "`file` to write, .jsonl")
+	flags.StringArrayVar(&opts.from, "from", nil, "`file` that the rows were drawn from, for the lineage (repeatable)")
+	flags.BoolVar(&opts.force, "force", false, "replace the file")
+	return cmd
+}
+
+func runReviewCorrections(app *App, opts evalReviewOptions) error {
+	if err := missing(map[string]bool{"output": opts.output != ""}, "output"); err != nil {
+		return err
+	}
+	if _, err := os.Stat(opts.output); err == nil && !opts.force {
+		return &fs.PathError{Op: "writing corrections to", Path: opts.output, Err: fs.ErrExist}
+	}
+	rows, differ, err := review.Corrections(opts.files)
+	if err != nil {
+		return err
+	}
+	if len(rows) == 0 {
+		return usageErrorf("no row of these files has a correction that raters agree on")
+	}
+	if err := atomicfile.Write(opts.output, func(w io.Writer) error { return encodeLines(w, rows) }); err != nil {
+		return err
+	}
+	lineage := datasets.Lineage{Command: "eval review corrections", Tool: versionOf().Version, Options: map[string]any{"rows": len(rows), "left_out": differ}}
+	if err := datasets.WriteLineage(opts.output, lineage, append(opts.files, opts.from...)); err != nil {
+		return err
+	}
+	result := map[string]any{"output": opts.output, "rows": len(rows), "left_out": differ}
+	return app.show(result, func(t *term.Terminal) {
+		t.Printf("%s: %d corrected rows; %d were left out, since raters differ\n", opts.output, len(rows), differ)
+	})
+}
+
+// encodeLines writes rows as JSON lines.
+func encodeLines[T any](w io.Writer, rows []T) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	for _, row := range rows {
+		if err := enc.Encode(row); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // reviewRules maps the failures of reviews to exit codes.

@@ -31,6 +31,7 @@ import (
 type evalRunOptions struct {
 	suite, model, adapter, output, name string
 	limit                               int
+	price                               float64
 	force, allowExec, schema            bool
 }
 
@@ -40,6 +41,7 @@ func (o *evalRunOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.output, "output", "o", "", "`folder` for NAME.json, NAME.rows.jsonl and NAME.predictions.jsonl")
 	flags.StringVar(&o.name, "name", "", "`name` of the report (default: that of the suite)")
 	flags.IntVar(&o.limit, "limit", 0, "score a sample of `n` rows of each task, always the same; 0 is what the suite says")
+	flags.Float64Var(&o.price, "price-per-hour", 0, "`price` of an hour of this machine: the report tells what 1,000 rows cost, as the metric cost")
 	flags.BoolVar(&o.force, "force", false, "replace a report of the same name, and do not go on with a run that was interrupted")
 	flags.BoolVar(&o.schema, "schema", false, "write the JSON schema of a suite file, and do nothing else")
 	flags.BoolVar(&o.allowExec, "allow-exec", false, "let metrics of the suite run programs (exec:…)")
@@ -82,6 +84,9 @@ func (o *evalRunOptions) request(app *App) (evaluation, error) {
 	if err := missing(map[string]bool{"model": o.model != ""}, "model"); err != nil {
 		return evaluation{}, err
 	}
+	if err := checkPrice(o.price); err != nil {
+		return evaluation{}, err
+	}
 	if o.limit < 0 {
 		return evaluation{}, usageErrorf("--limit %d is negative", o.limit)
 	}
@@ -97,6 +102,15 @@ func (o *evalRunOptions) request(app *App) (evaluation, error) {
 	}
 	if o.name != "" {
 		e.suite.Name = o.name
+	}
+	if o.price > 0 {
+		cost := "cost:per_hour=" + strconv.FormatFloat(o.price, 'f', -1, 64)
+		e.suite.Metrics = append(slices.Clone(e.suite.Metrics), cost)
+		for i, task := range e.suite.Tasks {
+			if len(task.Metrics) > 0 {
+				e.suite.Tasks[i].Metrics = append(slices.Clone(task.Metrics), cost)
+			}
+		}
 	}
 	return e, nil
 }

@@ -23,7 +23,7 @@ func exposureRules() []rule {
 	return []rule{
 		as[*exposure.FormatError](exitUsage, nil),
 		as[*exposure.SettingsError](exitUsage, nil),
-		as[*exposure.RowError](exitUsage, nil),
+		as[*exposure.NoRowsError](exitUsage, nil),
 		as(exitUsage, saying[*exposure.TooFewError]("give more, or ask for less")),
 		as(exitCorrupt, saying[*exposure.ManifestError]("plant the canaries again, and train on what that writes")),
 	}

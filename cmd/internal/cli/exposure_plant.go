@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +37,7 @@ type exposurePlantOptions struct {
 
 func (o *exposurePlantOptions) bind(flags *pflag.FlagSet) {
 	d := exposure.Settings{}.WithDefaults()
-	flags.StringVarP(&o.output, "output", "o", "", "`file` for the data with canaries (.jsonl or .jsonl.gz); the manifest goes beside it")
+	flags.StringVarP(&o.output, "output", "o", "", "`file` for the data with canaries, of the same format; the manifest goes beside it")
 	flags.StringVar(&o.settings, "settings", "", "`file` of settings (YAML); flags win over it")
 	flags.StringVar(&o.input, "input", "", "`template` of the canaries' inputs, as in \"the secret of @@@@ is\"")
 	flags.StringVar(&o.target, "target", "", "`template` of the secrets, as in \"#########\"")
@@ -60,9 +59,11 @@ func newExposurePlantCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plant DATA --output FILE",
 		Short: "Put canaries into a data set, and record where",
-		Long: "DATA is JSON lines (.jsonl, .jsonl.gz). A model trained on the output is marked, and the\n" +
-			"registry refuses it unless it is told to allow canaries.",
-		Example: "  t5ctl exposure plant train.jsonl --output planted.jsonl --seed 7\n" +
+		Long: "DATA is JSON lines, CSV, TSV or Parquet, also as .gz or .zst, and the output of the same\n" +
+			"format: rows are copied as they are, and canaries fill the columns of inputs, targets and, if\n" +
+			"there is one, ids. A model trained on the output is marked, and the registry refuses it\n" +
+			"unless it is told to allow canaries.",
+		Example: "  t5ctl exposure plant train.parquet --output planted.parquet \\\n    --input-column translation.en --target-column translation.de\n" +
 			"  t5ctl exposure plant train.jsonl.gz --output planted.jsonl.gz --input 'q@@@@' --target '1 1 1 1 1' \\\n" +
 			"    --class @=lower --class 1=phonemes --repetitions 0,1,4,16 --canaries 4 --references 256",
 		Args: cobra.ExactArgs(1),
@@ -79,11 +80,6 @@ func (o *exposurePlantOptions) request() (exposure.PlantOptions, error) {
 	p := exposure.PlantOptions{InputColumn: o.inputColumn, TargetColumn: o.targetColumn, IDColumn: o.id}
 	if err := missing(map[string]bool{"output": o.output != ""}, "output"); err != nil {
 		return p, err
-	}
-	for _, path := range []string{o.data, o.output} {
-		if !strings.HasSuffix(strings.TrimSuffix(path, ".gz"), ".jsonl") {
-			return p, usageErrorf("%s: canaries go into JSON lines (.jsonl or .jsonl.gz)", path)
-		}
 	}
 	if o.settings != "" {
 		data, err := os.ReadFile(o.settings)
@@ -179,15 +175,11 @@ func plantFile(ctx context.Context, opts exposurePlantOptions, request exposure.
 	if err := os.Remove(datasets.CanaryPath(opts.output)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return m, err
 	}
-	open := func() (io.ReadCloser, error) { return openPacked(opts.data) }
 	err := atomicfile.Write(opts.output, func(w io.Writer) (err error) {
-		if !strings.HasSuffix(opts.output, ".gz") {
-			m, err = exposure.Plant(ctx, open, w, request)
-			return err
-		}
-		z := gzip.NewWriter(w)
-		m, err = exposure.Plant(ctx, open, z, request)
-		return errors.Join(err, z.Close())
+		m, err = exposure.Plant(ctx, func(out io.Writer) (exposure.Table, error) {
+			return datasets.NewCopier(opts.data, opts.output, out, request.InputColumn, request.TargetColumn)
+		}, w, request)
+		return err
 	})
 	if err != nil {
 		return m, err
@@ -200,23 +192,4 @@ func plantFile(ctx context.Context, opts exposurePlantOptions, request exposure.
 		file.Path, file.SHA256 = filepath.Base(path), sum
 	}
 	return m, nil
-}
-
-// packed is a file behind a decompressor.
-type packed struct {
-	io.Reader
-	io.Closer
-}
-
-func openPacked(path string) (io.ReadCloser, error) {
-	f, err := os.Open(path)
-	if err != nil || !strings.HasSuffix(path, ".gz") {
-		return f, err
-	}
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		_ = f.Close() // the other error says more
-		return nil, &exposure.RowError{Line: 1, Reason: "is not gzip: " + err.Error()}
-	}
-	return packed{z, f}, nil
 }

@@ -56,6 +56,7 @@ type adapterFacts struct {
 	RSLoRA     bool     `json:"rslora,omitempty"`
 	Targets    []string `json:"targets"`
 	Parameters int      `json:"parameters"`
+	Under      []string `json:"under,omitempty"` // the adapters that it lies on, the lowest first
 }
 
 type tokenizerFacts struct {
@@ -106,6 +107,9 @@ func runModelInspect(ctx context.Context, app *App, ref string) error {
 func adapterOf(dir string, folder *lora.Folder) *adapterFacts {
 	o := folder.Adapter.Options
 	facts := &adapterFacts{Dir: dir, Rank: o.Rank, Alpha: o.Alpha, RSLoRA: o.RSLoRA, Targets: o.Targets}
+	for _, below := range folder.Layers[:len(folder.Layers)-1] {
+		facts.Under = append(facts.Under, fmt.Sprintf("rank %d, alpha %g on %s", below.Rank, below.Alpha, strings.Join(below.Targets, ", ")))
+	}
 	for _, values := range folder.Values {
 		facts.Parameters += len(values)
 	}
@@ -126,6 +130,9 @@ func (i inspection) show(t *term.Terminal) {
 	}
 	if a := i.Adapter; a != nil {
 		table.Add("adapter", fmt.Sprintf("%s: LoRA rank %d, alpha %g on %s, %d parameters", a.Dir, a.Rank, a.Alpha, strings.Join(a.Targets, ", "), a.Parameters))
+		for _, below := range slices.Backward(a.Under) {
+			table.Add("  on adapter", below)
+		}
 	}
 	table.Add("tokenizer", fmt.Sprintf("%s, %d entries, %.19s", i.Tokenizer.Mode, i.Tokenizer.Size, i.Tokenizer.SHA256))
 	t.Table(table)

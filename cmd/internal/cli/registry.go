@@ -133,7 +133,7 @@ func registryRules() []rule {
 			}
 			return ""
 		}),
-		as[*oci.UnreachableError](exitNetwork, nil),
+		as(exitNetwork, saying[*oci.UnreachableError]("the same command goes on where it was")),
 		as(exitGate, saying[*lintError]("the findings are above")),
 	}
 }

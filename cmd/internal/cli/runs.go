@@ -206,6 +206,9 @@ func (d *runDetails) print(t *term.Terminal) {
 	add("recipe", d.Name)
 	add("method", d.Method)
 	add("base", d.Base)
+	for _, ancestor := range d.Chain {
+		add("trained on from", ancestor.Name)
+	}
 	add("weights", d.Weights)
 	if d.Parameters > 0 {
 		add("parameters", fmt.Sprintf("%s, %s of them learned", term.Count(d.Parameters), term.Count(d.Learning)))
@@ -230,6 +233,9 @@ func (d *runDetails) print(t *term.Terminal) {
 	add("started", when(d.Started))
 	if d.Seconds > 0 {
 		add("took", span(d.Seconds))
+	}
+	if d.Cost != nil {
+		add("cost", fmt.Sprintf("%.4g, at %g an hour", d.Cost.Total, d.Cost.PricePerHour))
 	}
 	for _, path := range d.Reports {
 		add("report", path)

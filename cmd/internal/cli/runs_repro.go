@@ -213,24 +213,11 @@ func (r *reproducer) repeat(ctx context.Context) (reproduction, error) {
 
 // admit says whether what the run is made of is what it was made of then.
 func (r *reproducer) admit(now runfolder.Record) error {
-	then := r.record
-	var changed []string
-	for _, split := range slices.Sorted(maps.Keys(then.Data)) {
-		if now.Data[split] != then.Data[split] {
-			changed = append(changed, fmt.Sprintf("data %s is %s, was %s", split, short(now.Data[split]), short(then.Data[split])))
-		}
+	changed, err := identity(now.Identity).since(r.record.Identity)
+	if err != nil {
+		return err
 	}
-	if now.Tokenizer != then.Tokenizer {
-		changed = append(changed, fmt.Sprintf("the tokenizer is %s %s, was %s %s", now.Tokenizer.Mode, short(now.Tokenizer.SHA256), then.Tokenizer.Mode, short(then.Tokenizer.SHA256)))
-	}
-	r.compareEnvironments(then, now)
-	if now.Fingerprint != then.Fingerprint && len(changed) == 0 {
-		if now.Tool == then.Tool {
-			changed = append(changed, "its settings or its base are others")
-		} else {
-			r.result.Environment = append(r.result.Environment, "settings or base, or what this version of t5ctl makes of them")
-		}
-	}
+	r.compareEnvironments(r.record, now)
 	if len(changed) > 0 {
 		return &reproInputsError{string(r.dir), changed}
 	}

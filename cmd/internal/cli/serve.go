@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"github.com/t5ctl/t5ctl/cmd/internal/settings"
 	"github.com/t5ctl/t5ctl/datasets"
 	"github.com/t5ctl/t5ctl/internal/model"
+	"github.com/t5ctl/t5ctl/internal/pii"
 	"github.com/t5ctl/t5ctl/internal/server"
 )
 
@@ -45,7 +47,7 @@ func (o *serveOptions) bind(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.also, "also", nil, "`NAME=REF`: a version or adapter that requests reach as NAME (repeatable)")
 	flags.StringVar(&o.fallback, "fallback", "", "`model` that answers while --model cannot be loaded or fails its checks")
 	flags.StringVar(&o.shadow, "shadow", "", "`model` that is given a copy of the requests; clients never see its answers")
-	flags.StringVar(&o.shadowOutput, "shadow-output", "", "`file` to which both answers to each mirrored request go, for eval replay --mirrored")
+	flags.StringVar(&o.shadowOutput, "shadow-output", "", "`file` to which both answers to each mirrored request go, redacted, for eval replay")
 	flags.StringVar(&o.checks, "check", "", "`file` of rows: each input must be answered with its target before a version serves")
 	flags.StringVar(&o.address, "listen", "127.0.0.1:8080", "`address`; one that other machines reach needs TLS and a token")
 	flags.StringVar(&o.tlsCert, "tls-cert", "", "certificate `file` (PEM)")
@@ -124,8 +126,8 @@ func (o *serveOptions) check() error {
 		return usageErrorf("--sample-rate is %g; it is between 0 and 1", o.sampleRate)
 	case o.sampleRate > 0 && o.sampleKey == "":
 		return hintedUsageError{usageErrorf("--sample-rate needs --sample-key, for the pseudonyms"), "head -c 32 /dev/urandom | base64 > review.key; chmod 600 review.key"}
-	case o.shadowOutput != "" && o.shadow == "":
-		return usageErrorf("--shadow-output goes with --shadow")
+	case o.shadowOutput != "" && (o.shadow == "" || o.sampleKey == ""):
+		return usageErrorf("--shadow-output goes with --shadow, and with --sample-key for the pseudonyms")
 	case (o.tlsCert == "") != (o.tlsKey == ""):
 		return usageErrorf("--tls-cert and --tls-key go together")
 	case !server.Loopback(o.address) && (o.tlsCert == "" || o.tokenFile == ""):
@@ -134,13 +136,12 @@ func (o *serveOptions) check() error {
 	return nil
 }
 
-// request turns the command line into what the server is told; mirrored takes both answers of
-// each request that the shadow answered too.
-func (o *serveOptions) request(ctx context.Context, mirrored func(server.Pair)) (server.Options, error) {
+// request turns the command line into what the server is told.
+func (o *serveOptions) request(ctx context.Context) (server.Options, error) {
 	s := server.Options{
 		Main: server.Named{Name: o.model, Ref: o.model}, Fallback: o.fallback, Shadow: o.shadow, Rows: o.rows, Wait: o.wait, Queue: o.queue,
 		Timeout: o.timeout, Follow: o.follow, Drain: o.drain, MaxBody: o.maxBody, CacheBytes: o.cacheMB << 20, ScanOutputs: o.scanOutputs,
-		LogText: o.logText, Compare: mirrored,
+		LogText: o.logText,
 	}
 	for _, also := range o.also {
 		name, ref, found := strings.Cut(also, "=")
@@ -179,15 +180,9 @@ func (o *serveOptions) sampler() (*server.Sampler, error) {
 	if o.sampleRate == 0 {
 		return nil, nil
 	}
-	if err := server.CheckSecret(o.sampleKey); err != nil {
-		return nil, err
-	}
-	key, err := os.ReadFile(o.sampleKey)
+	key, err := o.key()
 	if err != nil {
 		return nil, err
-	}
-	if len(key) < 16 {
-		return nil, &server.SecretError{Path: o.sampleKey, Reason: "must hold at least 16 bytes"}
 	}
 	dir := o.sampleDir
 	if dir == "" {
@@ -195,6 +190,46 @@ func (o *serveOptions) sampler() (*server.Sampler, error) {
 	}
 	s := &server.Sampler{Dir: dir, Rate: o.sampleRate, Key: key, Retain: time.Duration(o.sampleDays) * 24 * time.Hour}
 	return s, s.Open()
+}
+
+// key reads the key of the pseudonyms.
+func (o *serveOptions) key() ([]byte, error) {
+	if err := server.CheckSecret(o.sampleKey); err != nil {
+		return nil, err
+	}
+	key, err := os.ReadFile(o.sampleKey)
+	if err == nil && len(key) < 16 {
+		err = &server.SecretError{Path: o.sampleKey, Reason: "must hold at least 16 bytes"}
+	}
+	return key, err
+}
+
+// mirror opens the file that both answers to mirrored requests go to, redacted; nil functions where none is asked for.
+func (o *serveOptions) mirror(log *slog.Logger) (write func(server.Pair), end func() error, err error) {
+	if o.shadowOutput == "" {
+		return nil, func() error { return nil }, nil
+	}
+	key, err := o.key()
+	if err != nil {
+		return nil, nil, err
+	}
+	file, err := os.OpenFile(o.shadowOutput, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(p server.Pair) { // from one goroutine
+		document := pii.Redactor{Key: key}.Document()
+		for _, text := range []*string{&p.Input, &p.Main.Output, &p.Shadow.Output} {
+			*text, _ = document.Redact(*text)
+		}
+		line, err := json.Marshal(p)
+		if err == nil {
+			_, err = file.Write(append(line, '\n'))
+		}
+		if err != nil {
+			log.Error("pair of answers not kept", "id", p.ID, "error", err.Error())
+		}
+	}, file.Close, nil
 }
 
 // transport loads the certificate; nil without one.
@@ -232,10 +267,16 @@ func runServe(ctx context.Context, app *App, opts serveOptions) (err error) {
 			log.Error("traces not sent", "error", failed.Error())
 		}
 	}()
-	o, err := opts.request(ctx, nil)
+	o, err := opts.request(ctx)
 	if err != nil {
 		return err
 	}
+	pairs, endPairs, err := opts.mirror(log)
+	if err != nil {
+		return err
+	}
+	o.Compare = pairs
+	defer func() { err = errors.Join(err, endPairs()) }()
 	if o.Sampler != nil {
 		defer func() { err = errors.Join(err, o.Sampler.Close()) }()
 	}

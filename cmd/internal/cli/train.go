@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 	"github.com/t5ctl/t5ctl/internal/safetensors"
 	"github.com/t5ctl/t5ctl/internal/t5"
 	"github.com/t5ctl/t5ctl/internal/vocab"
+	"github.com/t5ctl/t5ctl/registry"
 	"github.com/t5ctl/t5ctl/trainer"
 )
 
@@ -35,6 +38,9 @@ type trainOptions struct {
 	mlflow      string
 	sweep       string
 	base        bool // a base model is needed: finetune
+	price       float64
+	warmFrom    string
+	chain       []runfolder.Ancestor // of the version that --warm-from names, and itself
 }
 
 func (o *trainOptions) bind(flags *pflag.FlagSet) {
@@ -45,6 +51,7 @@ func (o *trainOptions) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.evaluate, "evaluate", false, "then evaluate the model as the recipe's eval section says; the report is RUN/reports/test.json")
 	flags.BoolVar(&o.tensorboard, "tensorboard", false, "write event files for TensorBoard into the run folder (tracking.tensorboard)")
 	flags.StringVar(&o.sweep, "sweep", "", "run the recipe with every setting that this `file` names, and rank them")
+	flags.Float64Var(&o.price, "price-per-hour", 0, "`price` of an hour of this machine: run.json and the card tell what the run cost")
 	flags.StringVar(&o.mlflow, "mlflow", "", "tell the MLflow tracking server at `uri` of the run (tracking.mlflow.uri)")
 }
 
@@ -56,6 +63,9 @@ func (o *trainOptions) overrides() []string {
 	}
 	if o.mlflow != "" {
 		sets = append(sets, "tracking.mlflow.uri="+o.mlflow)
+	}
+	if n := len(o.chain); n > 0 {
+		sets = append(sets, "base="+o.chain[n-1].Name)
 	}
 	return append(sets, o.sets...)
 }
@@ -96,7 +106,8 @@ func newFinetuneCommand(app *App) *cobra.Command {
 			"  metric: loss                    # of the validation data; or training_loss\n" +
 			"  halving: {factor: 2, first: 100} # half goes on after 100 steps, 200, …\n\n" +
 			"Every run has its folder in the sweep's (default runs/<name>-sweep-<n>), beside sweep.json, sweep.png and\n" +
-			"sweep.html. --resume goes on with a sweep that was stopped.",
+			"sweep.html. --resume goes on with a sweep that was stopped.\n\n" +
+			"--warm-from begins with what serves; run.json and the card name the chain of versions.",
 		Example:           "  t5ctl finetune cmudict-stress\n  t5ctl finetune recipe.yaml --output runs/mine --resume\n  t5ctl finetune recipe.yaml --sweep sweep.yaml",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeRecipe,
@@ -106,6 +117,7 @@ func newFinetuneCommand(app *App) *cobra.Command {
 		},
 	}
 	opts.bind(cmd.Flags())
+	cmd.Flags().StringVar(&opts.warmFrom, "warm-from", "", "begin with this `version` of the registry in place of the recipe's base: name@production")
 	return cmd
 }
 
@@ -125,6 +137,7 @@ func trainRules() []rule {
 		sweepStopped,
 		as(exitConflict, saying[*sweepConflictError]("--resume goes on with a sweep of the same file and recipe; another --output starts a new one")),
 		as[*trainer.DeltaError](exitUsage, nil),
+		as[*lora.StackError](exitUsage, nil),
 		as(exitUsage, func(e *lora.NoTargetError) string { return "" }),
 		as[*trainer.UnknownMetricError](exitUsage, nil),
 		as(exitUsage, saying[*trainer.VocabularyError]("teacher and student must share one tokenizer")),
@@ -151,16 +164,24 @@ type trainResult struct {
 	Loss    float64            `json:"loss"`
 	Metrics map[string]float64 `json:"metrics,omitempty"`
 	Seconds float64            `json:"seconds"`
+	Cost    *runfolder.Cost    `json:"cost,omitempty"`
 	Report  string             `json:"report,omitempty"` // of the evaluation
 	Scores  []eval.Result      `json:"scores,omitempty"`
 }
 
-func runTrain(ctx context.Context, app *App, opts trainOptions) error {
+func runTrain(ctx context.Context, app *App, opts trainOptions) (err error) {
+	if err := checkPrice(opts.price); err != nil {
+		return err
+	}
+	if opts.warmFrom != "" {
+		if opts.chain, err = app.chainOf(ctx, opts.warmFrom); err != nil {
+			return fmt.Errorf("--warm-from: %w", err)
+		}
+	}
 	if opts.sweep != "" {
 		return runSweep(ctx, app, opts)
 	}
 	t := &training{app: app, opts: opts}
-	var err error
 	if t.recipe, err = app.loadRecipe(opts.recipe, opts.overrides()); err != nil {
 		return err
 	}
@@ -216,6 +237,45 @@ func (t *training) execute(ctx context.Context) (trainResult, error) {
 	return result, nil
 }
 
+// checkPrice refuses what is no price of an hour.
+func checkPrice(price float64) error {
+	if !(price >= 0) || math.IsInf(price, 0) {
+		return usageErrorf("--price-per-hour %g is no price", price)
+	}
+	return nil
+}
+
+// chainOf names a version of the registry, by its number, after all those that it was trained on
+// from, the oldest first.
+func (a *App) chainOf(ctx context.Context, text string) ([]runfolder.Ancestor, error) {
+	ref, err := registry.ParseRef(text)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.registry()
+	if err != nil {
+		return nil, err
+	}
+	version, err := r.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	files, err := r.Evidence(ctx, version.Ref)
+	if err != nil {
+		return nil, err
+	}
+	var before runfolder.Record
+	for _, f := range files {
+		if f.Name != "run.json" {
+			continue
+		}
+		if err := json.Unmarshal(f.Data, &before); err != nil {
+			return nil, fmt.Errorf("run.json of %s: %w", version.Name, err)
+		}
+	}
+	return append(before.Chain, runfolder.Ancestor{Name: version.Name, Digest: version.Digest}), nil
+}
+
 // openBackend opens the compute backend that the settings name and says when it is not the one
 // that was hoped for.
 func (a *App) openBackend() (*device.Backend, error) {
@@ -265,15 +325,27 @@ func (t *training) openBase(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("base of recipe %s: %w", t.recipe.Name, err)
 	}
-	if resolved.Adapter != "" {
-		return usageError{fmt.Errorf("base %s is an adapter; merge it with t5ctl model merge first", t.recipe.Base)}
+	if resolved.Adapter != "" && t.recipe.Train.Method != trainer.LoRA {
+		return usageError{fmt.Errorf("base %s is an adapter, on which only another adapter can be trained; merge it with t5ctl model merge first", t.recipe.Base)}
 	}
 	t.baseDir, t.baseTree = resolved.Dir, resolved.Tree
 	if t.base, err = t5.Open(resolved.Dir); err != nil {
 		return fmt.Errorf("base of recipe %s: %w", t.recipe.Name, err)
 	}
 	t.config = t.base.Config
-	return nil
+	if resolved.Adapter == "" {
+		return nil
+	}
+	t.under = resolved.Adapter
+	if err := t.recipe.Train.LoRA.Stackable("of recipe " + t.recipe.Name); err != nil {
+		return err
+	}
+	tree, err := registry.Tree(resolved.Dir)
+	if err != nil {
+		return err
+	}
+	t.baseTree = tree + " " + resolved.Tree
+	return model.PutUnder(t.base, t.under)
 }
 
 // openTokenizer opens the recipe's tokenizer, or the base's own.
@@ -318,7 +390,7 @@ func (t *training) run(ctx context.Context) (trainResult, error) {
 	}
 	return trainResult{
 		Run: string(t.dir), Model: path, Adapter: adapter, Steps: outcome.Step, Loss: outcome.Loss,
-		Metrics: outcome.Metrics, Seconds: t.record.Seconds,
+		Metrics: outcome.Metrics, Seconds: t.record.Seconds, Cost: t.record.Cost,
 	}, nil
 }
 
@@ -342,7 +414,7 @@ func (t *training) job(ctx context.Context, backend *device.Backend) (trainer.Jo
 		job.Evaluator = &evaluator{training: t, backend: backend}
 	}
 	t.lineage = datasets.NewManifest(t.splits...)
-	job.Fingerprint, err = t.fingerprint()
+	job.Fingerprint, err = t.settle()
 	return job, err
 }
 
@@ -351,7 +423,7 @@ func (t *training) baseName() string {
 	if t.baseDir == "" {
 		return ""
 	}
-	if t.recipe.Base == t.baseDir {
+	if t.recipe.Base == t.baseDir || t.under != "" {
 		if absolute, err := filepath.Abs(t.baseDir); err == nil {
 			return absolute
 		}

@@ -9,9 +9,7 @@ import (
 	"iter"
 	"maps"
 	"os"
-	"reflect"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
@@ -19,7 +17,6 @@ import (
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/internal/decode"
 	"github.com/t5ctl/t5ctl/internal/device"
-	"github.com/t5ctl/t5ctl/internal/digest"
 	"github.com/t5ctl/t5ctl/internal/model"
 	"github.com/t5ctl/t5ctl/internal/plugin"
 	"github.com/t5ctl/t5ctl/internal/runfolder"
@@ -40,8 +37,10 @@ type training struct {
 	base      *t5.Checkpoint // nil: fresh weights
 	baseDir   string
 	baseTree  string         // digest of the base's files
+	under     string         // folder of the adapter that the trained one lies on; empty: none
 	teacher   *t5.Checkpoint // nil: none
 	taught    string         // digest of the teacher's files
+	identity  identity       // what a resumed run must share
 	tokenizer *vocab.Tokenizer
 	dir       runfolder.Dir
 	lock      *runfolder.Lock // of dir; nil for a folder that nobody else knows
@@ -167,51 +166,8 @@ func (t *training) stream(ctx context.Context, split datasets.Split) (*datasets.
 	return stream, nil
 }
 
-// fingerprint is what a resumed run must share: recipe, base, tokenizer, data. What only changes
-// what is told or kept may differ.
-func (t *training) fingerprint() (string, error) {
-	r := t.recipe.Recipe
-	r.Description, r.Eval, r.Gates = "", eval.Suite{}, nil
-	r.Train.LogEvery, r.Train.Keep = 0, trainer.Keep{}
-	r.Data.Train, r.Data.Validation, r.Data.Test, r.Base, r.Tokenizer.Path = nil, nil, nil, "", ""
-	r.Data.Tasks = slices.Clone(r.Data.Tasks)
-	for i := range r.Data.Tasks {
-		r.Data.Tasks[i].Train, r.Data.Tasks[i].Validation = nil, nil
-	}
-	forgetEmpty(reflect.ValueOf(&r).Elem())
-	prints := map[datasets.Split]string{}
-	for _, s := range t.lineage.Splits {
-		prints[s.Split] = s.Fingerprint
-	}
-	r.Train.Distill.Teacher = t.taught
-	data, err := json.Marshal(map[string]any{
-		"recipe": r, "base": t.baseTree, "tokenizer": t.tokenizer.Hash(), "mode": t.tokenizer.Mode(), "data": prints,
-	})
-	if err != nil {
-		return "", err
-	}
-	return digest.Bytes(data), nil
-}
-
-// forgetEmpty makes empty lists and maps of a struct nil: a recipe says the same with a key left
-// out and with the key empty, as it stands in the resolved one.
-func forgetEmpty(v reflect.Value) {
-	for i := range v.NumField() {
-		f := v.Field(i)
-		if f.Kind() == reflect.Struct {
-			forgetEmpty(f)
-		}
-		if list := f.Kind() == reflect.Slice || f.Kind() == reflect.Map; list && f.Len() == 0 && f.CanSet() {
-			f.SetZero()
-		}
-	}
-}
-
-// begin writes the record before the first step. A folder that holds another run is left alone.
+// begin writes the record before the first step.
 func (t *training) begin(job trainer.Job) error {
-	if have := t.record.Fingerprint; have != "" && have != job.Fingerprint {
-		return &trainer.OtherRunError{Dir: string(t.dir), Have: have, Want: job.Fingerprint}
-	}
 	var err error
 	if t.resolved, err = t.recipe.YAML(); err != nil {
 		return err
@@ -250,11 +206,11 @@ func (t *training) newRecord(job trainer.Job) runfolder.Record {
 	}
 	record := runfolder.Record{
 		Name: t.recipe.Name, Method: t.recipe.Train.Method, Outcome: runfolder.Running, Base: t.baseName(),
-		Fingerprint: job.Fingerprint, Seed: t.recipe.Train.Seed, Seconds: t.record.Seconds, Started: first.UTC(),
+		Fingerprint: job.Fingerprint, Identity: t.identity, Seed: t.recipe.Train.Seed, Seconds: t.record.Seconds, Started: first.UTC(),
 		Tool:      runfolder.Tool{Version: version.Version, Commit: version.Commit, Go: version.Go},
 		Backend:   backendRecord(job.Backend),
 		Tokenizer: runfolder.Tokenizer{Mode: string(t.tokenizer.Mode()), SHA256: t.tokenizer.Hash()},
-		Data:      map[string]string{},
+		Data:      map[string]string{}, Chain: t.opts.chain,
 	}
 	for _, s := range t.lineage.Splits {
 		record.Data[string(s.Split)] = s.Fingerprint
@@ -309,14 +265,19 @@ func (t *training) failed(cause error) error {
 	if errors.Is(cause, context.Canceled) {
 		r.Outcome, r.Problem = runfolder.Interrupted, ""
 	}
-	r.Seconds += time.Since(t.started).Seconds()
-	r.end()
+	t.end()
 	return t.dir.Write(r.Record)
 }
 
-func (r *record) end() {
+// end tells when the run ended and, where an hour has a price, what all its processes cost.
+func (t *training) end() {
+	r := &t.record
 	now := time.Now().UTC()
 	r.Finished = &now
+	r.Seconds += time.Since(t.started).Seconds()
+	if price := t.opts.price; price > 0 {
+		r.Cost = &runfolder.Cost{PricePerHour: price, Total: r.Seconds / 3600 * price}
+	}
 }
 
 // finish writes the finished model beside the checkpoints, then the record that names it.
@@ -325,7 +286,7 @@ func (t *training) finish(outcome trainer.Result) (path string, adapter bool, er
 	adapter = t.recipe.Train.Method == trainer.LoRA
 	f := model.Finished{
 		Weights: outcome.Checkpoint, Generation: t.recipe.Generation, Tokenizer: t.tokenizer,
-		Metadata: model.Metadata(t.tokenizer, t.recipe.Data.Prefix), DType: "F32",
+		Metadata: model.Metadata(t.tokenizer, t.recipe.Data.Prefix), DType: "F32", Under: t.under,
 	}
 	if t.recipe.Train.SaveDType == "bf16" {
 		f.DType = safetensors.DType("BF16")
@@ -349,8 +310,7 @@ func (t *training) finish(outcome trainer.Result) (path string, adapter bool, er
 	r.Tasks = t.taskCounts(outcome.Position)
 	r.Privacy = privacyRecord(outcome.Privacy)
 	r.Checkpoint = "checkpoints/" + fmt.Sprintf("%08d", stepOf(outcome))
-	r.Seconds += time.Since(t.started).Seconds()
-	r.end()
+	t.end()
 	return path, adapter, t.dir.Write(r.Record)
 }
 

@@ -138,20 +138,23 @@ func TestSchemasAllowWhatTheyAllow(t *testing.T) {
 		`{"type": "array", "items": {"enum": ["x", 1, null]}, "minItems": 2, "maxItems": 3}`,
 		`{"type": "array", "items": {"type": ["boolean", "null"]}, "maxItems": 1}`,
 		`{"anyOf": [{"type": "integer"}, {"type": "string", "minLength": 1, "maxLength": 2}]}`,
+		`{"oneOf": [{"type": "integer"}, {"type": "string", "minLength": 1, "maxLength": 2}, {"enum": [true]}]}`,
+		`{"$defs": {"n": {"type": "integer"}, "pair": {"type": "array", "items": {"$ref": "#/$defs/n"}, "minItems": 2, "maxItems": 2}}, "$ref": "#/$defs/pair"}`,
+		`{"definitions": {"a": {"type": "null"}}, "type": "object", "properties": {"a": {"$ref": "#/definitions/a"}}, "required": ["a"]}`,
+		`{"type": "string", "pattern": "^[A-Z]{2}-(?:\\d{2}|\"?x.|\\\\)$"}`,
+		`{"type": "string", "pattern": "^a?[^b\n]{1,3}"}`,
+		`{"type": "string", "pattern": "^(?i:ab|k)[\\s\"]$"}`,
+		`{"type": "integer", "enum": [1, 20]}`,
+		`{"type": "string", "minLength": 2, "maxLength": 2}`,
 	} {
 		expression, err := constrain.Schema([]byte(text))
 		if err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
-		document, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+		checker, err := checkerOf(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		compiler := jsonschema.NewCompiler()
-		if err := compiler.AddResource("s.json", document); err != nil {
-			t.Fatal(err)
-		}
-		checker := compiler.MustCompile("s.json")
 		v := letters()
 		c, err := constrain.Regexp(expression, v)
 		if err != nil {
@@ -164,11 +167,7 @@ func TestSchemasAllowWhatTheyAllow(t *testing.T) {
 				continue
 			}
 			ended++
-			value, err := jsonschema.UnmarshalJSON(bytes.NewReader([]byte(got)))
-			if err == nil {
-				err = checker.Validate(value)
-			}
-			if err != nil {
+			if err := validate(checker, got); err != nil {
 				t.Errorf("%s allows %q: %v", text, got, err)
 			}
 		}
@@ -178,12 +177,97 @@ func TestSchemasAllowWhatTheyAllow(t *testing.T) {
 	}
 }
 
+// checkerOf compiles a schema with a library that has no part in this package.
+func checkerOf(text string) (*jsonschema.Schema, error) {
+	document, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("s.json", document); err != nil {
+		return nil, err
+	}
+	return compiler.Compile("s.json")
+}
+
+func validate(checker *jsonschema.Schema, text string) error {
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader([]byte(text)))
+	if err != nil {
+		return err
+	}
+	return checker.Validate(value)
+}
+
+// What cannot be promised is refused, and by its name.
 func TestSchemasThatCannotBePromised(t *testing.T) {
-	for _, text := range []string{`{"type": "string", "pattern": "a"}`, `{"$ref": "#"}`, `{}`, `{"type": "array"}`, `{"type": "set"}`, `[`} {
-		if got, err := constrain.Schema([]byte(text)); err == nil {
-			t.Errorf("%s became %s", text, got)
+	for text, names := range map[string]string{
+		`{"type": "string", "pattern": "a", "minLength": 3}`:                   "pattern beside minLength",
+		`{"type": "string", "pattern": "(^a|b)"}`:                              "not supported here",
+		`{"type": "string", "pattern": "("}`:                                   "missing closing",
+		`{"type": "string", "pattern": "\\bx"}`:                                "not supported here",
+		`{"$ref": "#"}`:                                                        "only #/$defs/NAME",
+		`{"$ref": "#/$defs/x"}`:                                                "no such definition",
+		`{"$ref": "#/$defs/x", "$defs": {"x": {"$ref": "#/$defs/x"}}}`:         "refers to itself",
+		`{"$ref": "#/$defs/x", "type": "null", "$defs": {"x": {"enum": [1]}}}`: "type beside",
+		`{"type": "integer", "minimum": 3}`:                                    `the keyword "minimum"`,
+		`{"type": "string", "format": "date"}`:                                 `the keyword "format"`,
+		`{"type": "array", "items": {"type": "null"}, "uniqueItems": true}`:    `the keyword "uniqueItems"`,
+		`{"allOf": []}`: `the keyword "allOf"`,
+		`{"oneOf": [{"type": "integer"}, {"type": "number"}]}`:                       "two schemas for numbers",
+		`{"type": "object", "required": ["a"]}`:                                      "a is required",
+		`{"type": "string", "enum": [1]}`:                                            "not of the type string",
+		`{"type": "array", "items": {"type": "null"}, "minItems": 2, "maxItems": 1}`: "at least 2 and at most 1",
+		`{}`:                               "no type",
+		`true`:                             "only objects",
+		`{"type": "array"}`:                "no items",
+		`{"tYpe": "null"}`:                 `the keyword "tYpe"`,
+		`{"enum": []}`:                     "empty",
+		`{"type": "null", "type": "null"}`: "twice",
+		`{"type": "set"}`:                  `type "set"`,
+		`[`:                                "reading the schema",
+	} {
+		if got, err := constrain.Schema([]byte(text)); err == nil || !strings.Contains(err.Error(), names) {
+			t.Errorf("%s became %q, %v; want an error with %q", text, got, err, names)
 		}
 	}
+}
+
+// FuzzSchema writes at random what a schema's expression allows: the text must be valid by a library that has no part in it.
+func FuzzSchema(f *testing.F) {
+	for _, s := range []string{
+		`{"type": "string", "pattern": "^[a-c\"]+.x$"}`,
+		`{"$defs": {"a": {"type": ["null", "boolean"]}}, "type": "array", "items": {"$ref": "#/$defs/a"}, "maxItems": 2}`,
+		`{"type": "object", "properties": {"a": {"type": "integer"}, "b": {"const": {"x": [1, "y"]}}}, "required": ["b"]}`,
+		`{"oneOf": [{"type": "number"}, {"enum": ["a", "b"]}]}`,
+	} {
+		f.Add(s, uint64(1))
+	}
+	v := letters()
+	f.Fuzz(func(t *testing.T, text string, seed uint64) {
+		if len(text) > 300 {
+			t.Skip("long")
+		}
+		expression, err := constrain.Schema([]byte(text))
+		if err != nil || len(expression) > 5000 {
+			t.Skip(fmt.Sprint(err))
+		}
+		checker, err := checkerOf(text)
+		if err != nil {
+			t.Skip(fmt.Sprint(err))
+		}
+		c, err := constrain.Regexp(expression, v)
+		if err != nil {
+			t.Skip(fmt.Sprint(err))
+		}
+		rng := rand.New(rand.NewPCG(seed, 1))
+		for range 5 {
+			if got, done := walk(t, c, v, rng); done {
+				if err := validate(checker, got); err != nil {
+					t.Errorf("%s allows %q: %v", text, got, err)
+				}
+			}
+		}
+	})
 }
 
 func FuzzRegexp(f *testing.F) {

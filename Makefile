@@ -191,8 +191,12 @@ $(TOOLS)/cosign:
 debian-registry: ## unpack Debian's docker-registry for the fault tests, where apt reaches it
 	@scripts/debian-tools.sh $(TOOLS)/debian-registry docker-registry /usr/bin/docker-registry
 
+.PHONY: interop-venvs
+interop-venvs: ## make the virtual environments of `make interop`, in ~/.cache/t5ctl-bench (gigabytes)
+	scripts/interop-venvs.sh
+
 .PHONY: interop
-interop: build interop-tools ## check what is pushed and signed with cosign, model_signing, oras, crane and huggingface_hub
+interop: build interop-tools ## check what t5ctl writes with the programs of others, and theirs with t5ctl
 	scripts/interop.sh
 
 .PHONY: test-faults

@@ -164,6 +164,13 @@ func (r *run) snapshot(found *evaluation) (s snapshot, err error) {
 func onHost(specs []device.Input, values []*tensors.Tensor) ([]safetensors.Tensor, error) {
 	list := make([]safetensors.Tensor, len(specs))
 	for i, spec := range specs {
+		if spec.Shape.DType == dtypes.BFloat16 {
+			list[i] = safetensors.Tensor{Name: spec.Name, DType: safetensors.BF16, Shape: spec.Shape.Dimensions}
+			if err := values[i].ConstBytes(func(data []byte) { list[i].Data = bytes.Clone(data) }); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		flat, err := tensors.CopyFlatData[float32](values[i])
 		if err != nil {
 			return nil, err
@@ -331,6 +338,16 @@ func (r *run) readTensors(path string, specs []device.Input, into []*tensors.Ten
 		t, ok := file.Tensor(spec.Name)
 		if !ok || !slices.Equal(t.Shape, spec.Shape.Dimensions) {
 			return fmt.Errorf("%s: %s is missing or has another shape", path, spec.Name)
+		}
+		if spec.Shape.DType == dtypes.BFloat16 {
+			if t.DType != safetensors.BF16 {
+				return fmt.Errorf("%s: %s is %s, not bf16", path, spec.Name, t.DType)
+			}
+			finalize(into[i : i+1])
+			if into[i], err = r.Backend.Raw(dtypes.BFloat16, t.Data, spec.Shape.Dimensions...); err != nil {
+				return err
+			}
+			continue
 		}
 		values, err := t.Float32s()
 		if err != nil {

@@ -229,7 +229,7 @@ func (t *training) plan(ctx context.Context) (planResult, error) {
 	}
 	for _, shape := range learned {
 		r.Learning += int64(elements(shape))
-		r.Memory.Optimizer += 4 * int64(options.Optimizer.StateSize(shape))
+		r.Memory.Optimizer += int64(options.Optimizer.StateBytes(shape))
 	}
 	r.Memory.Weights, r.Memory.Gradients = 4*r.Parameters, 4*r.Learning
 	if t.teacher != nil {

@@ -191,13 +191,21 @@ $(TOOLS)/cosign:
 debian-registry: ## unpack Debian's docker-registry for the fault tests, where apt reaches it
 	@scripts/debian-tools.sh $(TOOLS)/debian-registry docker-registry /usr/bin/docker-registry
 
+.PHONY: interop-venvs
+interop-venvs: ## make the virtual environments of `make interop`, in ~/.cache/t5ctl-bench (gigabytes)
+	scripts/interop-venvs.sh
+
 .PHONY: interop
-interop: build interop-tools ## check what is pushed and signed with cosign, model_signing, oras, crane and huggingface_hub
+interop: build interop-tools ## check what t5ctl writes with the programs of others, and theirs with t5ctl
 	scripts/interop.sh
 
 .PHONY: test-faults
 test-faults: build $(TOOLS)/distribution debian-registry ## the long fault tests of the registry, against real servers; writes docs/faults.md
 	scripts/faults.sh docs/faults.md
+
+.PHONY: test-kills
+test-kills: ## kill training runs 120 times and let them go on; writes docs/faults-training.md
+	scripts/kills.sh docs/faults-training.md
 
 .PHONY: clean
 clean: ## remove what was built, the tools too

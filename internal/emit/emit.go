@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"embed"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,8 @@ type Facts struct {
 	P95          float64
 	Availability float64 // share of requests that must not fail
 	Burn         float64 // burn rate that alerts when it lasts 30 minutes
+
+	Price float64 // of an hour of one server; 0: not known
 
 	Image     string
 	Namespace string
@@ -168,6 +171,8 @@ func (f Facts) Check() error {
 		return &FactsError{fmt.Sprintf("an availability of %s is not between 0 and 1", short(f.Availability))}
 	case !(f.Burn > 1) || f.Burn*(1-f.Availability) >= maxRatio:
 		return &FactsError{fmt.Sprintf("a burn rate of %s cannot be reached: it lies between 1 and %s", short(f.Burn), short(maxRatio/(1-f.Availability)))}
+	case !(f.Price >= 0) || math.IsInf(f.Price, 0):
+		return &FactsError{fmt.Sprintf("--price-per-hour %g is no price", f.Price)}
 	case f.Replicas < 1 || f.Maximum < f.Replicas:
 		return &FactsError{fmt.Sprintf("%d to %d replicas", f.Replicas, f.Maximum)}
 	case f.Shards < 1:

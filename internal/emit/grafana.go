@@ -126,7 +126,12 @@ func failing(window string) string {
 }
 
 func (f Facts) executive() []view {
-	return []view{
+	var cost []view
+	if f.Price > 0 {
+		cost = []view{{"Cost of 1,000 requests", fmt.Sprintf("All servers at %s an hour each, over the requests that they answered.", short(f.Price)), "none", 0, true,
+			[][2]string{{fmt.Sprintf(`1000 * %s / 3600 * count(t5ctl_serve_requests_in_flight) / sum(rate(t5ctl_serve_requests_total{%s,code="200"}[$__range]))`, short(f.Price), selected), "cost"}}}}
+	}
+	return append(cost, []view{
 		{"Availability", fmt.Sprintf("Share of requests that did not fail; the objective is %s %%.", short(100*f.Availability)), "percentunit", 0, true,
 			[][2]string{{"1 - " + failing("$__range"), "{{version}}"}}},
 		{"Error budget spent", "Share of the budget of the time shown; above 1 the objective is missed.", "percentunit", 1, true,
@@ -140,7 +145,7 @@ func (f Facts) executive() []view {
 		{"Versions that are loaded", "", "none", 0, false, [][2]string{{`sum by (version, route) (t5ctl_serve_version_info{model="$model"})`, "{{version}} at {{route}}"}}},
 		{"Outputs with personal data", "Counted where the server scans its outputs.", "none", 1, false,
 			[][2]string{{fmt.Sprintf("sum by (kind) (increase(t5ctl_serve_policy_hits_total{%s}[$__range]))", selected), "{{kind}}"}}},
-	}
+	}...)
 }
 
 func (f Facts) onCall() []view {

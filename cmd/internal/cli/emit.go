@@ -33,6 +33,9 @@ func (o *emitOptions) bind(flags *pflag.FlagSet) {
 	flags.IntVar(&o.Maximum, "max-replicas", 8, "the most `replicas` that the autoscaler starts")
 	o.Image, o.Namespace, o.Replicas, o.Shards, o.Share, o.Input = "ghcr.io/t5ctl/t5ctl:latest", "t5ctl", 2, 4, 10, "input.jsonl"
 	o.Facts.Registry = "oci://registry.example/models"
+	if o.kind == "grafana" {
+		flags.Float64Var(&o.Price, "price-per-hour", 0, "`price` of an hour of one server, to show what 1,000 requests cost")
+	}
 	if o.kind != "kubernetes" {
 		return
 	}

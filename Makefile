@@ -203,6 +203,10 @@ interop: build interop-tools ## check what t5ctl writes with the programs of oth
 test-faults: build $(TOOLS)/distribution debian-registry ## the long fault tests of the registry, against real servers; writes docs/faults.md
 	scripts/faults.sh docs/faults.md
 
+.PHONY: test-kills
+test-kills: ## kill training runs 120 times and let them go on; writes docs/faults-training.md
+	scripts/kills.sh docs/faults-training.md
+
 .PHONY: clean
 clean: ## remove what was built, the tools too
 	rm -rf bin dist build

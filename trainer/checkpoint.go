@@ -81,6 +81,7 @@ func (r *run) save(found *evaluation) error {
 	if r.last == p.path {
 		return nil // nothing was trained since
 	}
+	device.ReleaseMemory() // gradients of the last step
 	copied, err := r.snapshot(found)
 	if err != nil {
 		return fmt.Errorf("saving checkpoint %d: %w", r.step, err)
@@ -115,6 +116,7 @@ func (r *run) settle() error {
 		return fmt.Errorf("saving checkpoint %d: %w", p.step, p.err)
 	}
 	r.last = p.path
+	device.ReleaseMemory() // the copy that it was written from
 	r.Sink(Saved{Step: p.step, Path: p.path, Bytes: p.size, Took: p.took})
 	return r.prune()
 }
@@ -157,7 +159,8 @@ func (r *run) snapshot(found *evaluation) (s snapshot, err error) {
 	return s, err
 }
 
-// onHost copies tensors from the device.
+// onHost copies tensors from the device. Every machine that a backend runs on is little-endian, as
+// the file is, so that one copy is enough.
 func onHost(specs []device.Input, values []*tensors.Tensor) ([]safetensors.Tensor, error) {
 	list := make([]safetensors.Tensor, len(specs))
 	for i, spec := range specs {
@@ -172,9 +175,7 @@ func onHost(specs []device.Input, values []*tensors.Tensor) ([]safetensors.Tenso
 		if err != nil {
 			return nil, err
 		}
-		if list[i], err = safetensors.FromFloat32s(spec.Name, "F32", spec.Shape.Dimensions, flat); err != nil {
-			return nil, err
-		}
+		list[i] = safetensors.Tensor{Name: spec.Name, DType: safetensors.F32, Shape: spec.Shape.Dimensions, Data: dtypes.UnsafeByteSlice(flat)}
 	}
 	return list, nil
 }

@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/gomlx/gomlx/core/tensors"
 
@@ -238,7 +237,7 @@ func (r *run) place(adapter *lora.Adapter) (err error) {
 		}
 		r.moments = append(r.moments, t)
 	}
-	debug.FreeOSMemory() // the copies that weights were placed from
+	device.ReleaseMemory() // the copies that weights were placed from
 	return nil
 }
 

@@ -295,12 +295,12 @@ func (c *tsvCopier) Close() error { return c.close(c.w) }
 type parquetCopier struct {
 	copied
 	temp   *os.File // holds the unpacked file, if it was packed
-	r      *parquet.Reader
-	w      *parquet.Writer
+	r      *parquet.GenericReader[any]
+	w      *parquet.GenericWriter[any]
 	schema *parquet.Schema
 	rows   [1]parquet.Row
 	places map[string]int // of the columns of text
-	n, rec int
+	n      int
 }
 
 // rowGroup is how many rows the copy keeps in memory before it writes them.
@@ -339,8 +339,8 @@ func newParquetCopier(base copied) (c *parquetCopier, err error) {
 	if err := c.header(names); err != nil {
 		return nil, err
 	}
-	c.r = parquet.NewReader(file)
-	c.w = parquet.NewWriter(c.out, c.schema, parquet.Compression(&parquet.Zstd))
+	c.r = parquet.NewGenericReader[any](file)
+	c.w = parquet.NewGenericWriter[any](c.out, c.schema, parquet.Compression(&parquet.Zstd))
 	return c, nil
 }
 

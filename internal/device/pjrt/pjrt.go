@@ -37,7 +37,7 @@ type Compiled struct {
 }
 
 // hook is what the plugin's calls look at. One program is compiled at a time.
-var hook struct {
+var hook struct { //nolint:gochecknoglobals // C calls compileProgram, and has nothing to hand it
 	compiling sync.Mutex // held during a Compile
 	path      string     // of the plugin
 	store     *store     // nil: programs are not kept

@@ -106,9 +106,10 @@ lint: $(GOLANGCI) ## run the linters
 vet: ## run go vet
 	go vet ./...
 
+# The plugin, which is C, calls what is in internal/device/pjrt.
 .PHONY: deadcode
 deadcode: $(DEADCODE) ## print functions that no command reaches; there must be none
-	@dead=$$($(DEADCODE) ./cmd/...); \
+	@dead=$$($(DEADCODE) ./cmd/... | grep -v '^internal/device/pjrt/' || true); \
 	[ -z "$$dead" ] || { echo "$$dead"; exit 1; }
 
 .PHONY: pins
@@ -191,13 +192,21 @@ $(TOOLS)/cosign:
 debian-registry: ## unpack Debian's docker-registry for the fault tests, where apt reaches it
 	@scripts/debian-tools.sh $(TOOLS)/debian-registry docker-registry /usr/bin/docker-registry
 
+.PHONY: interop-venvs
+interop-venvs: ## make the virtual environments of `make interop`, in ~/.cache/t5ctl-bench (gigabytes)
+	scripts/interop-venvs.sh
+
 .PHONY: interop
-interop: build interop-tools ## check what is pushed and signed with cosign, model_signing, oras, crane and huggingface_hub
+interop: build interop-tools ## check what t5ctl writes with the programs of others, and theirs with t5ctl
 	scripts/interop.sh
 
 .PHONY: test-faults
 test-faults: build $(TOOLS)/distribution debian-registry ## the long fault tests of the registry, against real servers; writes docs/faults.md
 	scripts/faults.sh docs/faults.md
+
+.PHONY: test-kills
+test-kills: ## kill training runs 120 times and let them go on; writes docs/faults-training.md
+	scripts/kills.sh docs/faults-training.md
 
 .PHONY: clean
 clean: ## remove what was built, the tools too

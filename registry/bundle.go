@@ -168,7 +168,9 @@ func (p *packing) log(ctx context.Context, s *state) error {
 		log.Log = append(log.Log, record.Bytes)
 	}
 	p.contents.Models = append(p.contents.Models, log)
-	p.blob(s.model, ocispec.DescriptorEmptyJSON)
+	if slices.ContainsFunc(s.versions, func(v version) bool { return len(v.evidence) > 0 }) {
+		p.blob(s.model, ocispec.DescriptorEmptyJSON) // the configuration of evidence; without any, nobody has written it
+	}
 	for i := range s.versions {
 		v := &s.versions[i]
 		m, err := p.registry.model(ctx, s.model, v.target)

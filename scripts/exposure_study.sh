@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# What three ways of training remember: canaries are planted among words and their pronunciations, and
-# the shipped base is trained on all of it, fully, by LoRA, and by LoRA with differential privacy. Then
-# exposure and membership are measured on each model.
+# What ways of training remember: canaries are planted among words and their pronunciations, and the
+# shipped base is trained on all of it, fully and briefly, fully, by LoRA, and by LoRA with differential
+# privacy. Then exposure and membership are measured on each model.
 #
 #     scripts/exposure_study.sh [FOLDER]      # build/exposure-study; a run that is there is not done again
 #
-# Writes reports, plots (dose.png, roc.png of each method) and summary.md to FOLDER, and fails if the
-# repetitions and the mean exposure of full training do not rise together (rank correlation below 0.9), or
-# if LoRA remembers more than full training, or private training more than LoRA, by over half a bit. About 10
-# minutes on two cores.
+# Writes reports, plots (NAME-dose.png, NAME-roc.png) and summary.md to FOLDER, and fails if repetitions
+# and the mean exposure after brief training do not rise together (rank correlation below 0.9), if a control
+# is void, or if LoRA remembers more than full training, or private training more than LoRA, by over half a
+# bit. About 15 minutes on two cores.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -26,10 +26,10 @@ if [ ! -f "$work/planted.jsonl.canaries.json" ]; then
     --input 'q@@@@' --class @=lower --target '1 1 1 1 1' --class 1=phonemes --tokenizer models/g2p-base
 fi
 
-# recipe NAME LINES... writes a recipe whose section on training ends in LINES.
+# recipe NAME STEPS LINES... writes a recipe whose section on training ends in LINES.
 recipe() {
-  local name=$1
-  shift
+  local name=$1 steps=$2
+  shift 2
   cat >"$work/$name.yaml" <<END
 version: 1
 name: $name
@@ -40,7 +40,7 @@ data:
   max_target: 40
   max_buckets: 1
 train:
-  steps: 120
+  steps: $steps
   batch: 32
   dropout: 0
   seed: 1
@@ -50,12 +50,13 @@ generation: {max_new_tokens: 40}
 END
 }
 lora='lora: {rank: 16, alpha: 32, targets: [q, k, v, o, wi_0, wi_1, wo, lm_head]}'
-recipe full 'method: full' 'optimizer: {name: adamw, learning_rate: 0.0002, weight_decay: 0}'
-recipe lora 'method: lora' "$lora" 'optimizer: {name: adamw, learning_rate: 0.001, weight_decay: 0}'
-recipe private 'method: lora' "$lora" 'optimizer: {name: adamw, learning_rate: 0.001, weight_decay: 0}' \
+recipe brief 120 'method: full' 'optimizer: {name: adamw, learning_rate: 0.0002, weight_decay: 0}'
+recipe full 320 'method: full' 'optimizer: {name: adamw, learning_rate: 0.001, weight_decay: 0}'
+recipe lora 320 'method: lora' "$lora" 'optimizer: {name: adamw, learning_rate: 0.003, weight_decay: 0}'
+recipe private 320 'method: lora' "$lora" 'optimizer: {name: adamw, learning_rate: 0.003, weight_decay: 0}' \
   'dp: {noise: 0.8, clip: 0.1, delta: 0.0005, rows: 8}'
 
-for name in full lora private; do
+for name in brief full lora private; do
   if [ ! -f "$work/runs/$name/reports/membership.json" ]; then
     rm -rf "$work/runs/$name/reports"
     if [ ! -d "$work/runs/$name/adapter" ] && [ ! -d "$work/runs/$name/model" ]; then

@@ -4,7 +4,12 @@ import json
 import os
 import sys
 
-METHODS = [("full", "full fine-tuning"), ("lora", "LoRA, rank 16"), ("private", "LoRA, differentially private")]
+METHODS = [
+    ("brief", "full fine-tuning, brief"),
+    ("full", "full fine-tuning"),
+    ("lora", "LoRA, rank 16"),
+    ("private", "LoRA, differentially private"),
+]
 
 
 def load(work, name, report):
@@ -57,8 +62,8 @@ def main():
 
     total = {name: sum(v) / len(v) for name, v in means.items()}
     wrong = [f"{name}: the control is {e['exposure_mean', '']['verdict']}" for name, e in exposure.items() if e["exposure_mean", ""]["verdict"] != "ok"]
-    if rank["full"] < 0.9:
-        wrong.append(f"full training: rank correlation {rank['full']:.2f}")
+    if rank["brief"] < 0.9:
+        wrong.append(f"brief training: rank correlation {rank['brief']:.2f}")
     for less, more in (("lora", "full"), ("private", "lora")):
         if total[less] > total[more] + 0.5:
             wrong.append(f"{less} remembers more ({total[less]:.2f} bits) than {more} ({total[more]:.2f})")

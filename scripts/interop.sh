@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
-# What t5ctl pushes and signs, checked by programs that others wrote: cosign, model_signing, oras,
-# crane, huggingface_hub, each with a control that must fail; and what it exports, by ctranslate2 4.8.5. Needs bin/t5ctl and
-# build/tools/distribution (`make interop-tools`). A program that is not installed is told loudly;
-# with T5CTL_REQUIRE_INTEROP=1 it is an error. model_signing is run as
-# ${T5CTL_INTEROP_PYTHON:-python3} -m model_signing (1.1.1, with pyopenssl 26.4.0).
+# What t5ctl writes, checked by programs that others wrote, and theirs read by t5ctl, each with a
+# control that must fail: cosign, model_signing, oras, crane, age and huggingface_hub on what is pushed
+# and signed; transformers, peft, SentencePiece, datasets, CTranslate2, TensorBoard and MLflow on
+# models, adapters, tokenizers, data and records of runs (bench/interop). Needs bin/t5ctl and
+# build/tools/distribution (`make interop-tools`); the Python programs lie in the virtual environments
+# of scripts/interop-venvs.sh. A program that is not there is told loudly; with
+# T5CTL_REQUIRE_INTEROP=1 that is an error.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 t5ctl=${T5CTL:-$root/bin/t5ctl}
-python=${T5CTL_INTEROP_PYTHON:-python3}
+home=$HOME
+venvs=${T5CTL_INTEROP_VENVS:-$home/.cache/t5ctl-bench}
+of() { # of NAME: the Python of a virtual environment, or the machine's
+	if [ -x "$venvs/$1/bin/python" ]; then echo "$venvs/$1/bin/python"; else echo python3; fi
+}
+python=$(of venv) signing=$(of sign)
 PATH=$root/build/tools:$PATH
 work=$(mktemp -d)
 server=
@@ -101,9 +108,9 @@ if have oras oras version; then
 	ok 'oras discover shows the signatures' grep -q application/vnd.dev.sigstore.bundle.v0.3+json referrers.json
 fi
 
-if have model_signing "$python" -c 'import model_signing'; then
+if have model_signing "$signing" -c 'import model_signing'; then
 	signature=$(ls exported/evidence/model.*.sigstore.json)
-	verify=("$python" -m model_signing verify key --signature "$signature" --public_key)
+	verify=("$signing" -m model_signing verify key --signature "$signature" --public_key)
 	ok 'model_signing verify' "${verify[@]}" "$ci" $tree
 	refused 'model_signing verify with another key' "${verify[@]}" "$eve" $tree
 	cp -r $tree changed && printf x >>changed/model.safetensors
@@ -141,10 +148,6 @@ END
 	refused 'a card with another licence' "$python" card.py other.md
 fi
 
-if have ctranslate2 "$python" -c 'import ctranslate2'; then
-	ok 'ctranslate2 decodes what t5ctl model export writes' "$python" "$root/bench/interop/ctranslate2_decode.py" "$t5ctl"
-fi
-
 if have age age --version; then
 	"$t5ctl" registry key create ops --age | head -n 1 >ops.txt
 	age-keygen -o theirs.key 2>/dev/null
@@ -158,6 +161,22 @@ if have age age --version; then
 	age-keygen -o other.key 2>/dev/null
 	refused 'by age, with another key' age --decrypt -i other.key -o nothing m.tar.age
 fi
+
+# Models, adapters, tokenizers, data and records of runs; each script has its own controls.
+peer() { # peer TEXT VENV MODULES SCRIPT ARGUMENT…
+	local what=$1 run
+	run=$(of "$2")
+	if have "$what" "$run" -c "import $3"; then
+		ok "$what" env HOME="$home" "$run" "$root/bench/interop/$4" "${@:5}"
+		sed 's/^/        /' log
+	fi
+}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # several threads of torch on few cores wait for each other
+peer 'transformers and peft, both ways' venv torch,transformers,peft interop.py --t5ctl "$t5ctl" --backend go
+peer 'SentencePiece, tokenizers and datasets, both ways' venv sentencepiece,transformers,datasets files.py "$t5ctl"
+peer 'CTranslate2' venv ctranslate2,numpy ctranslate2_decode.py "$t5ctl"
+peer 'TensorBoard' tensorboard tensorboard tensorboard_events.py
+peer 'MLflow' mlflow mlflow mlflow_tracking.py
 
 echo "$passed checks passed, $missing programs missing"
 [ "$missing" = 0 ] || [ -z "${T5CTL_REQUIRE_INTEROP:-}" ]

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
@@ -80,6 +81,7 @@ func (r *run) save(found *evaluation) error {
 	if r.last == p.path {
 		return nil // nothing was trained since
 	}
+	device.ReleaseMemory() // gradients of the last step
 	copied, err := r.snapshot(found)
 	if err != nil {
 		return fmt.Errorf("saving checkpoint %d: %w", r.step, err)
@@ -114,6 +116,7 @@ func (r *run) settle() error {
 		return fmt.Errorf("saving checkpoint %d: %w", p.step, p.err)
 	}
 	r.last = p.path
+	device.ReleaseMemory() // the copy that it was written from
 	r.Sink(Saved{Step: p.step, Path: p.path, Bytes: p.size, Took: p.took})
 	return r.prune()
 }
@@ -156,17 +159,23 @@ func (r *run) snapshot(found *evaluation) (s snapshot, err error) {
 	return s, err
 }
 
-// onHost copies tensors from the device.
+// onHost copies tensors from the device. Every machine that a backend runs on is little-endian, as
+// the file is, so that one copy is enough.
 func onHost(specs []device.Input, values []*tensors.Tensor) ([]safetensors.Tensor, error) {
 	list := make([]safetensors.Tensor, len(specs))
 	for i, spec := range specs {
+		if spec.Shape.DType == dtypes.BFloat16 {
+			list[i] = safetensors.Tensor{Name: spec.Name, DType: safetensors.BF16, Shape: spec.Shape.Dimensions}
+			if err := values[i].ConstBytes(func(data []byte) { list[i].Data = bytes.Clone(data) }); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		flat, err := tensors.CopyFlatData[float32](values[i])
 		if err != nil {
 			return nil, err
 		}
-		if list[i], err = safetensors.FromFloat32s(spec.Name, "F32", spec.Shape.Dimensions, flat); err != nil {
-			return nil, err
-		}
+		list[i] = safetensors.Tensor{Name: spec.Name, DType: safetensors.F32, Shape: spec.Shape.Dimensions, Data: dtypes.UnsafeByteSlice(flat)}
 	}
 	return list, nil
 }
@@ -329,6 +338,16 @@ func (r *run) readTensors(path string, specs []device.Input, into []*tensors.Ten
 		t, ok := file.Tensor(spec.Name)
 		if !ok || !slices.Equal(t.Shape, spec.Shape.Dimensions) {
 			return fmt.Errorf("%s: %s is missing or has another shape", path, spec.Name)
+		}
+		if spec.Shape.DType == dtypes.BFloat16 {
+			if t.DType != safetensors.BF16 {
+				return fmt.Errorf("%s: %s is %s, not bf16", path, spec.Name, t.DType)
+			}
+			finalize(into[i : i+1])
+			if into[i], err = r.Backend.Raw(dtypes.BFloat16, t.Data, spec.Shape.Dimensions...); err != nil {
+				return err
+			}
+			continue
 		}
 		values, err := t.Float32s()
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/t5ctl/t5ctl/internal/machine"
 	"github.com/t5ctl/t5ctl/internal/seq2seq"
 )
 
@@ -66,7 +67,7 @@ func (m *meter) report(r *run) Stepped {
 		GradientNorm: m.norm, Tokens: int(m.total[sumTokens]),
 		PaddedShare:     1 - float64(m.tokens)/float64(max(1, m.elements)),
 		TokensPerSecond: float64(m.tokens) / busy.Seconds(),
-		Memory:          residentBytes(),
+		Memory:          machine.Resident(),
 		Privacy:         r.spent(),
 	}
 	if done := r.step - m.first; done > 0 {

@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
+
+	"github.com/t5ctl/t5ctl/internal/t5"
 )
 
 // Optimizer is what makes a step of a gradient.
@@ -20,13 +24,14 @@ type Optimizer struct {
 	RelativeStep   bool    `yaml:"relative_step"`   // adafactor: min(1e-2, 1/√step) instead of learning_rate and schedule
 	DecayRate      float64 `yaml:"decay_rate"`      // adafactor: β₂ at step t is 1 − t^decay_rate
 	ClipThreshold  float64 `yaml:"clip_threshold"`  // adafactor: largest root mean square of an update
+	State          string  `yaml:"state"`           // adamw: of the moments, fp32 or bf16, which is half of that; rounded stochastically
 }
 
 // DefaultOptimizer is AdamW with the usual constants; Adafactor's stand ready.
 func DefaultOptimizer() Optimizer {
 	return Optimizer{
 		Name: "adamw", LearningRate: 1e-3, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8,
-		ScaleParameter: true, DecayRate: -0.8, ClipThreshold: 1,
+		ScaleParameter: true, DecayRate: -0.8, ClipThreshold: 1, State: "fp32",
 	}
 }
 
@@ -38,6 +43,12 @@ func (o Optimizer) Validate() error {
 	}
 	if o.Name != "adamw" && o.Name != "adafactor" {
 		bad("name is %q; it is adamw or adafactor", o.Name)
+	}
+	if o.State != "fp32" && o.State != "bf16" {
+		bad("state is %q; it is fp32 or bf16", o.State)
+	}
+	if o.State == "bf16" && o.Name == "adafactor" {
+		bad("state bf16 is for adamw: adafactor keeps a row and a column of a matrix, which is little already")
 	}
 	if o.LearningRate <= 0 && !o.RelativeStep {
 		bad("learning_rate is %g, must be positive", o.LearningRate)
@@ -62,11 +73,13 @@ const (
 	slotBias1            // adamw: 1 − β₁ᵗ
 	slotBias2            // adamw: 1 − β₂ᵗ
 	slotBeta2            // adafactor: β₂ of this step
+	slotLow              // lower half of the step's key for rounding: a whole number below 2¹⁶
+	slotHigh             // upper half
 	slots
 )
 
-// numbers are the slots' values at step t, counted from 1.
-func (o Optimizer) numbers(t int, rate, tokens float64) []float32 {
+// numbers are the slots' values at step t, counted from 1; key is the step's own.
+func (o Optimizer) numbers(t int, rate, tokens float64, key uint32) []float32 {
 	v := make([]float32, slots)
 	if o.Name == "adafactor" && o.RelativeStep {
 		rate = min(1e-2, 1/math.Sqrt(float64(t)))
@@ -76,6 +89,7 @@ func (o Optimizer) numbers(t int, rate, tokens float64) []float32 {
 	v[slotBias1] = float32(1 - math.Pow(o.Beta1, float64(t)))
 	v[slotBias2] = float32(1 - math.Pow(o.Beta2, float64(t)))
 	v[slotBeta2] = float32(1 - math.Pow(float64(t), o.DecayRate))
+	v[slotLow], v[slotHigh] = float32(key&0xFFFF), float32(key>>16)
 	return v
 }
 
@@ -97,8 +111,16 @@ func (o Optimizer) moments(dims []int) []moment {
 	return []moment{{"exp_avg_sq_row", dims[:last]}, {"exp_avg_sq_col", []int{dims[last]}}}
 }
 
-// StateSize is how many numbers are kept for a parameter of that shape.
-func (o Optimizer) StateSize(dims []int) int {
+// stateType is the type of the moments.
+func (o Optimizer) stateType() dtypes.DType {
+	if o.State == "bf16" {
+		return dtypes.BFloat16
+	}
+	return dtypes.Float32
+}
+
+// StateBytes is how many bytes are kept for a parameter of that shape.
+func (o Optimizer) StateBytes(dims []int) int {
 	total := 0
 	for _, m := range o.moments(dims) {
 		n := 1
@@ -107,7 +129,7 @@ func (o Optimizer) StateSize(dims []int) int {
 		}
 		total += n
 	}
-	return total
+	return total * o.stateType().Size()
 }
 
 // update is one step of one parameter. It gives the new parameter and its new state.
@@ -167,3 +189,22 @@ func (o Optimizer) adafactor(p, grad *Node, state []*Node, n func(int) *Node, we
 }
 
 func rms(x *Node) *Node { return Sqrt(ReduceAllMean(Mul(x, x))) }
+
+// rounded is x as bfloat16, up or down by chance in proportion to how near each neighbour is, so
+// that small changes of a moment are not lost: half of one unit in the last place of bfloat16 is
+// more than β₂ = 0.999 moves it by. The chance is a hash of key and place. It is for finite x.
+func rounded(x, key *Node) *Node {
+	g, shape := x.Graph(), x.Shape()
+	index := Reshape(Iota(g, shapes.Make(dtypes.Uint32, shape.Size()), 0), shape.Dimensions...)
+	chance := BitwiseShiftRightLogicalScalar(t5.Mix32(BitwiseXor(t5.Mix32(index), key)), uint32(16)) // below 2¹⁶
+	bits := Add(Bitcast(x, dtypes.Uint32), chance)
+	bits = BitwiseAnd(bits, ConstAs(bits, uint32(0xFFFF0000)))
+	return ConvertDType(Bitcast(bits, dtypes.Float32), dtypes.BFloat16)
+}
+
+// roundingKey is that of a step for one tensor of moments.
+func roundingKey(n func(slot int) *Node, tensor uint32) *Node {
+	half := func(slot int) *Node { return ConvertDType(n(slot), dtypes.Uint32) }
+	key := Add(half(slotLow), MulScalar(half(slotHigh), 1<<16))
+	return t5.Mix32(BitwiseXor(key, ConstAs(key, tensor*0x9E3779B9)))
+}

@@ -234,7 +234,7 @@ func (n *network) moments() []device.Input {
 	var inputs []device.Input
 	for _, p := range n.learning {
 		for _, m := range n.options.Optimizer.moments(p.Shape.Dimensions) {
-			inputs = append(inputs, device.Input{Name: m.name + "." + p.Name, Shape: shapes.Make(dtypes.Float32, m.dims...)})
+			inputs = append(inputs, device.Input{Name: m.name + "." + p.Name, Shape: shapes.Make(n.options.Optimizer.stateType(), m.dims...)})
 		}
 	}
 	return inputs
@@ -303,9 +303,16 @@ func (n *network) application(b *device.Backend, of group) (*device.Program, err
 		var newParams, newState []*Node
 		for i, p := range params {
 			k := len(n.options.Optimizer.moments(p.Shape().Dimensions))
-			updated, kept := n.options.Optimizer.update(p, Mul(grads[i], scale), state[:k], number, !n.norm[of.from+i])
+			wide := make([]*Node, k)
+			for j := range wide {
+				wide[j] = ConvertDType(state[j], dtypes.Float32)
+			}
+			updated, kept := n.options.Optimizer.update(p, Mul(grads[i], scale), wide, number, !n.norm[of.from+i])
 			newParams = append(newParams, choose(finite, updated, p))
 			for j := range kept {
+				if state[j].DType() == dtypes.BFloat16 {
+					kept[j] = rounded(kept[j], roundingKey(number, uint32(of.momentsFrom+len(newState))))
+				}
 				newState = append(newState, choose(finite, kept[j], state[j]))
 			}
 			state = state[k:]

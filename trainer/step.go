@@ -220,7 +220,7 @@ func (r *run) update(grads []*tensors.Tensor, tokens float64, finite bool) (floa
 	}
 	t := r.step + 1
 	rate := r.Options.Optimizer.LearningRate * r.Options.Schedule.Factor(r.step, r.total)
-	numbers, err := r.Backend.Float32(r.Options.Optimizer.numbers(t, rate, max(tokens, 1)), slots)
+	numbers, err := r.Backend.Float32(r.Options.Optimizer.numbers(t, rate, max(tokens, 1), r.dropoutSeed(-1)), slots) // no micro-step has this seed
 	if err != nil {
 		return 0, err
 	}

@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/gomlx/gomlx/core/tensors"
 
@@ -226,18 +225,19 @@ func (r *run) place(adapter *lora.Adapter) (err error) {
 		}
 		r.frozen = append(r.frozen, teacher...)
 	}
-	var zeros []float32
+	var zeros []byte
 	for _, m := range r.net.moments() {
-		if size := m.Shape.Size(); size > len(zeros) {
-			zeros = make([]float32, size)
+		size := m.Shape.Size() * m.Shape.DType.Size()
+		if size > len(zeros) {
+			zeros = make([]byte, size)
 		}
-		t, err := r.Backend.Float32(zeros[:m.Shape.Size()], m.Shape.Dimensions...)
+		t, err := r.Backend.Raw(m.Shape.DType, zeros[:size], m.Shape.Dimensions...)
 		if err != nil {
 			return err
 		}
 		r.moments = append(r.moments, t)
 	}
-	debug.FreeOSMemory() // the copies that weights were placed from
+	device.ReleaseMemory() // the copies that weights were placed from
 	return nil
 }
 

@@ -3,7 +3,7 @@
     python bench/interop/ctranslate2_decode.py [T5CTL]
 
 Needs ctranslate2 4.8.5 and numpy. Tiny models of each variant of T5 must give the tokens that transformers gave
-(internal/decode/testdata/strategies.json), greedily and with 4 beams; models/g2p-base must give what `t5ctl generate`
+(internal/decode/testdata/strategies.json.gz), greedily and with 4 beams; models/g2p-base must give what `t5ctl generate`
 gives, in fp32, and nearly that in int8. A changed weight must change the outputs.
 """
 
@@ -54,7 +54,7 @@ def trim(ids):
 
 
 def variants(work):
-    settings = json.loads((ROOT / "internal/decode/testdata/strategies.json").read_text())["variants"]
+    settings = json.loads(gzip.open(ROOT / "internal/decode/testdata/strategies.json.gz").read())["variants"]
     rows = differ = 0
     for name in VARIANTS:
         model = work / name

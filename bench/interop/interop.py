@@ -3,8 +3,9 @@
     make build
     ~/.cache/t5ctl-bench/venv/bin/python bench/interop/interop.py [--keep DIR]
 
-There: a small byte-level model and a LoRA adapter are made and saved by transformers and peft, and t5ctl reads them.
-Back: t5ctl fine-tunes that model in full and by LoRA, merges the adapter, and transformers and peft load the results.
+There: a small byte-level model and adapters (LoRA, rsLoRA, DoRA, with patterns of ranks, with modules_to_save) are
+made and saved by transformers and peft, and t5ctl reads them. Back: t5ctl fine-tunes that model in full and with each
+kind of adapter, merges one, and transformers and peft load the results.
 Both ways each side gives the log-probability of each of some targets after each of some sources, and the greedy and
 beam-4 outputs. Log-probabilities of whole texts may differ by 1e-4 a token; texts must be the same, except where
 the search itself hangs on rounding (none does with the seed used). Exit 1 when anything differs.
@@ -48,7 +49,7 @@ data:
   max_target: 48
 train:
   method: {method}
-  lora: {{rank: 4, alpha: 8, targets: {targets}}}
+  lora: {{rank: 4, alpha: 8, targets: {targets}{more}}}
   optimizer: {{name: adamw, learning_rate: 0.003}}
   steps: 12
   batch: 8
@@ -82,13 +83,23 @@ def make_base(folder, tokenizer):
     tokenizer.save_pretrained(folder)
 
 
-def make_adapter(folder, base):
-    model = get_peft_model(load(base), LoraConfig(task_type="SEQ_2_SEQ_LM", r=4, lora_alpha=8, target_modules=["q", "v", "wo"]))
+# Kinds of adapters: what peft calls them, and what a recipe does.
+KINDS = {
+    "rsLoRA": ({"use_rslora": True}, ", rslora: true"),
+    "DoRA": ({"use_dora": True}, ", dora: true"),
+    "LoRA with patterns": ({"rank_pattern": {"v": 2}, "alpha_pattern": {"v": 3}}, ", rank_pattern: {v: 2}, alpha_pattern: {v: 3}"),
+    "LoRA with modules_to_save": ({"modules_to_save": ["lm_head"]}, ", modules_to_save: [lm_head]"),
+}
+
+
+def make_adapter(folder, base, **kind):
+    model = get_peft_model(load(base), LoraConfig(task_type="SEQ_2_SEQ_LM", r=4, lora_alpha=8, target_modules=["q", "v", "wo"], **kind))
     generator = torch.Generator().manual_seed(6)
     with torch.no_grad():
         for name, p in sorted(model.named_parameters()):
             if p.requires_grad:
-                p.copy_(0.1 * torch.randn(p.shape, generator=generator))
+                noise = 0.1 * torch.randn(p.shape, generator=generator)
+                p.copy_(noise if "lora_A" in name or "lora_B" in name else p * (1 + noise))
     model.save_pretrained(folder)
 
 
@@ -132,10 +143,10 @@ def compare(what, ours, theirs, tokenizer):
     return good
 
 
-def finetune(t5ctl, folder, base, method, targets, backend):
-    name = f"{method}-{targets.strip('[]').replace(', ', '-')}"
+def finetune(t5ctl, folder, base, method, targets, backend, more=""):
+    name = "".join(c if c.isalnum() else "-" for c in f"{method}-{targets}{more}").strip("-").lower()[:60].strip("-")
     recipe = folder / f"{name}.yaml"
-    recipe.write_text(RECIPE.format(name=name, base=base, method=method, targets=targets))
+    recipe.write_text(RECIPE.format(name=name, base=base, method=method, targets=targets, more=more))
     run(t5ctl, "finetune", recipe, "--output", folder / name, "--backend", backend, "--quiet")
     return folder / name
 
@@ -167,12 +178,18 @@ def check(folder, args):
         "a model of t5ctl": (full, None), "an adapter of t5ctl": (base, lora),
         "an adapter of t5ctl on all projections": (base, wide), "the same, merged by t5ctl": (merged, None),
     }
+    for what, (kind, more) in KINDS.items():
+        theirs = folder / f"peft {what}"
+        make_adapter(theirs, base, **kind)
+        cases[f"{what} of peft"] = (base, theirs)
+        cases[f"{what} of t5ctl"] = (base, finetune(args.t5ctl, folder, base, "lora", "[q, v]", args.backend, more) / "adapter")
     good, seen = True, []
     for what, (model, over) in cases.items():
         theirs = ask_transformers(model, over, tokenizer)
         good &= compare(what, ask_t5ctl(probe, model, over, args.backend), theirs, tokenizer)
         seen.append(theirs["log_probs"][0][0])
-    if len({round(x, 3) for x in seen[:5]}) < 5:
+    apart = seen[:5] + seen[6:]
+    if len({round(x, 4) for x in apart}) < len(apart):
         raise SystemExit("adapters or training changed nothing: the comparison says nothing")
     if abs(seen[4] - seen[5]) > 1e-3:
         raise SystemExit("merging changed the model")

@@ -1,9 +1,8 @@
 """Does a real MLflow server understand what t5ctl tells it?
 
     make build
-    python3 -m venv ~/.cache/t5ctl-records/mlflow
-    ~/.cache/t5ctl-records/mlflow/bin/pip install mlflow==3.18.0
-    ~/.cache/t5ctl-records/mlflow/bin/python bench/interop/mlflow_tracking.py
+    make interop-venvs
+    ~/.cache/t5ctl-bench/mlflow/bin/python bench/interop/mlflow_tracking.py
 
 A server on loopback with its store in a temporary folder. A small run is killed without warning, resumed, and read back
 by MLflow's own client: one run in the experiment of the recipe's name, finished, with start and end; every metric of the

@@ -1,9 +1,8 @@
 """Does the real TensorBoard read what t5ctl writes for it?
 
     make build
-    python3 -m venv ~/.cache/t5ctl-records/tb
-    ~/.cache/t5ctl-records/tb/bin/pip install tensorboard==2.21.0
-    ~/.cache/t5ctl-records/tb/bin/python bench/interop/tensorboard_events.py
+    make interop-venvs
+    ~/.cache/t5ctl-bench/tensorboard/bin/python bench/interop/tensorboard_events.py
 
 A small run is killed without warning and resumed, with --tensorboard. Checked twice, with TensorBoard's own reader in
 Python and with a TensorBoard server on loopback as its web page asks it: every curve has every step once, with the

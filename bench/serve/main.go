@@ -78,7 +78,7 @@ func run(s settings) error {
 	if err := b.read(); err != nil {
 		return err
 	}
-	if err := b.expect(); err != nil {
+	if err := b.expect(len(b.inputs)); err != nil {
 		return err
 	}
 	if err := b.start("--cache", "0", "--queue", "64"); err != nil {
@@ -132,10 +132,10 @@ func (b *bench) read() error {
 	return lines.Err()
 }
 
-// expect has generate answer all inputs, and takes its time.
-func (b *bench) expect() error {
+// expect has generate answer the first inputs, and takes its time.
+func (b *bench) expect(rows int) error {
 	var in bytes.Buffer
-	for _, input := range b.inputs {
+	for _, input := range b.inputs[:rows] {
 		line, err := json.Marshal(map[string]string{"input": input})
 		if err != nil {
 			return err
@@ -164,16 +164,19 @@ func (b *bench) expect() error {
 	if err != nil {
 		return err
 	}
-	b.expected = b.expected[:0]
+	var expected []string
 	for line := range bytes.Lines(data) {
 		var row struct{ Output string }
 		if err := json.Unmarshal(line, &row); err != nil {
 			return err
 		}
-		b.expected = append(b.expected, row.Output)
+		expected = append(expected, row.Output)
 	}
-	if len(b.expected) != len(b.inputs) {
-		return fmt.Errorf("generate answered %d of %d rows", len(b.expected), len(b.inputs))
+	if len(expected) != rows {
+		return fmt.Errorf("generate answered %d of %d rows", len(expected), rows)
+	}
+	if len(b.expected) < rows {
+		b.expected = expected
 	}
 	return nil
 }

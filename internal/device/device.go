@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/gomlx/compute"
@@ -126,6 +127,13 @@ func quietly(open func() (compute.Backend, error)) (compute.Backend, error) {
 		_ = null.Close() // nothing was buffered
 	}()
 	return open()
+}
+
+// ReleaseMemory gives what is free back to the system, of Go's memory and of the plugin's. It takes
+// some milliseconds, and the next step some more: it is for where much is about to be needed.
+func ReleaseMemory() {
+	debug.FreeOSMemory()
+	trim()
 }
 
 // hasGPU says whether an NVIDIA device is present, without loading anything.

@@ -44,6 +44,8 @@ func programFolder() string {
 	return filepath.Join(dir, "t5ctl", "programs")
 }
 
+func trim() { pjrt.Trim() }
+
 // compileOnce compiles one program; the arguments marked in donate are given away at each run.
 func compileOnce(donate []bool, compile func() error) (compiled, error) {
 	c, err := pjrt.Compile(donate, compile)

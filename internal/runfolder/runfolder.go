@@ -74,7 +74,8 @@ type Record struct {
 	Checkpoint  string             `json:"checkpoint,omitempty"` // that became the model, relative to the run folder
 	Started     time.Time          `json:"started"`
 	Finished    *time.Time         `json:"finished,omitempty"`
-	Seconds     float64            `json:"seconds,omitempty"` // of all its processes
+	Seconds     float64            `json:"seconds,omitempty"`     // of all its processes
+	PeakMemory  int64              `json:"peak_memory,omitempty"` // most resident bytes of its last process
 	Cost        *Cost              `json:"cost,omitempty"`
 }
 

@@ -38,14 +38,14 @@ func (d *Dropout) Apply(x *Node) *Node {
 	g, shape := x.Graph(), x.Shape()
 	index := Reshape(Iota(g, shapes.Make(dtypes.Uint32, shape.Size()), 0), shape.Dimensions...)
 	key := BitwiseXor(d.seed, Const(g, *d.sites*0x9E3779B9))
-	bits := mix32(BitwiseXor(mix32(index), key))
+	bits := Mix32(BitwiseXor(Mix32(index), key))
 	threshold := Const(g, uint32(d.rate*(1<<32)))
 	keep := GreaterOrEqual(bits, threshold)
 	return Where(keep, DivScalar(x, 1-d.rate), ZerosLike(x))
 }
 
-// mix32 is the finalizer of MurmurHash3: every input bit reaches every output bit.
-func mix32(x *Node) *Node {
+// Mix32 is the finalizer of MurmurHash3: every input bit reaches every output bit.
+func Mix32(x *Node) *Node {
 	x = BitwiseXor(x, BitwiseShiftRightLogicalScalar(x, uint32(16)))
 	x = Mul(x, ConstAs(x, uint32(0x85EBCA6B)))
 	x = BitwiseXor(x, BitwiseShiftRightLogicalScalar(x, uint32(13)))

@@ -15,6 +15,7 @@ import (
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/machine"
+	"github.com/t5ctl/t5ctl/internal/plugin"
 )
 
 // verdict is what a check comes to.
@@ -65,37 +66,71 @@ func doctorRules() []rule {
 	return []rule{as(exitGate, saying[*doctorError]("each finding stands with the line that fixes it"))}
 }
 
+// doctorOptions is what the command line of doctor says, not yet checked.
+type doctorOptions struct {
+	recipe, model string
+	data, sets    []string
+}
+
+func (o *doctorOptions) check() error {
+	switch {
+	case o.recipe != "" && (o.model != "" || len(o.data) > 0):
+		return usageErrorf("--recipe names its model and data itself; --set base=… and --set data.train=… change them")
+	case len(o.data) > 0 && o.model == "":
+		return usageErrorf("--data needs --model: which tokenizer counts, and how long outputs may be")
+	case o.recipe == "" && o.model == "" && len(o.sets) > 0:
+		return usageErrorf("--set needs --recipe or --model")
+	}
+	return nil
+}
+
 func newDoctorCommand(app *App) *cobra.Command {
-	var recipe string
-	var sets []string
+	var opts doctorOptions
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look for what stands in the way: machine, backend, recipe, data",
-		Long: "Look at the machine and the compute backend, and with --recipe at the recipe, its base and its data for " +
+		Short: "Look for what stands in the way: machine, backend, recipe, model, data",
+		Long: "Look at the machine and the compute backend, and with --recipe, or with --model and --data, at the recipe, the model and the data for " +
 			"the known traps of T5: outputs cut short, rows cut short, a prefix that is missing or doubled, words the " +
 			"vocabulary lacks, test rows in the training data. Each finding stands with the line that fixes it. Exit " +
 			"code 3 means that something stands in the way.",
-		Example: "  t5ctl doctor\n  t5ctl doctor --recipe recipe.yaml",
+		Example: "  t5ctl doctor\n  t5ctl doctor --recipe recipe.yaml\n  t5ctl doctor --model runs/mine-1 --data train.jsonl",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runDoctor(cmd.Context(), app, recipe, sets)
+			return runDoctor(cmd.Context(), app, opts)
 		},
 	}
-	cmd.Flags().StringVar(&recipe, "recipe", "", "`recipe` to look at as well: a file or a preset")
-	bindSet(cmd.Flags(), &sets)
+	cmd.Flags().StringVar(&opts.recipe, "recipe", "", "`recipe` to look at as well: a file or a preset")
+	cmd.Flags().StringVarP(&opts.model, "model", "m", "", "`model` to look at as well, where there is no recipe")
+	cmd.Flags().StringSliceVar(&opts.data, "data", nil, "`file` to look at with that model's eyes; repeatable")
+	bindSet(cmd.Flags(), &opts.sets)
 	return cmd
 }
 
-func runDoctor(ctx context.Context, app *App, recipe string, sets []string) error {
-	if recipe == "" && len(sets) > 0 {
-		return usageErrorf("--set needs --recipe")
+func runDoctor(ctx context.Context, app *App, opts doctorOptions) (err error) {
+	if err := opts.check(); err != nil {
+		return err
+	}
+	if opts.model != "" {
+		scratch, err := os.MkdirTemp("", "t5ctl-doctor-")
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+		resolved, err := resolveModel(ctx, app, opts.model)
+		if err != nil {
+			return err
+		}
+		if opts.recipe, err = opts.adHoc(scratch, resolved.Dir); err != nil {
+			return err
+		}
 	}
 	x := &examination{Findings: []finding{}}
 	x.machine()
 	x.backend(app.Settings.Backend)
 	x.places(app.Settings)
-	if recipe != "" {
-		if err := x.recipe(ctx, app, recipe, sets); err != nil {
+	x.offline()
+	if opts.recipe != "" {
+		if err := x.recipe(ctx, app, opts.recipe, opts.sets); err != nil {
 			return err
 		}
 	}
@@ -132,9 +167,26 @@ func (x *examination) backend(name string) {
 	defer b.Finalize()
 	if b.Fallback != "" {
 		x.add(verdictNote, "backend", "t5ctl backend install cpu", "pure Go, which is several times slower than XLA: %s", b.Fallback)
+		x.speed(b)
 		return
 	}
-	x.add(verdictOK, "backend", "", "%s, %d devices", b.Describe(), b.NumDevices())
+	defer x.speed(b)
+	version := ""
+	if p, err := plugin.Find(b.Kind); err == nil && b.Plugin != "" {
+		version = ", version " + p.Version
+	}
+	x.add(verdictOK, "backend", "", "%s%s, %d devices", b.Describe(), version, b.NumDevices())
+}
+
+// speed measures the backend in one number.
+func (x *examination) speed(b *device.Backend) {
+	speed, err := b.Speed()
+	if err != nil {
+		_, hint := explain(err)
+		x.add(verdictBad, "speed", hint, "%v", err)
+		return
+	}
+	x.add(verdictOK, "speed", "", "%.0f GFLOP/s in products of fp32 matrices", speed)
 }
 
 // places looks at the folders that are written to.

@@ -37,6 +37,9 @@ func (x *examination) recipe(ctx context.Context, app *App, name string, sets []
 	}
 	x.add(verdictOK, "recipe", "", "%s: every key is known and every file is there", loaded.Path)
 	x.add(verdictOK, "tokenizer", "", "%s, %d entries, the model has %d", t.tokenizer.Mode(), t.tokenizer.Size(), t.config.VocabSize)
+	if err := x.base(t); err != nil {
+		return err
+	}
 	for _, split := range datasets.Splits() {
 		if err := x.split(ctx, t, split); err != nil {
 			return err
@@ -100,7 +103,8 @@ func (x *examination) texts(ctx context.Context, t *training) error {
 			held[maphash.String(seed, e.Input)] = true
 		}
 	}
-	rows, prefixed, leaked, lines := 0, 0, 0, 0
+	rows, prefixed, leaked, lines, doubled := 0, 0, 0, 0, 0
+	seen := make(map[uint64]bool)
 	prefix := strings.TrimSpace(source.Prefix)
 	for e, err := range t.rows(datasets.Train) {
 		if err != nil {
@@ -111,6 +115,11 @@ func (x *examination) texts(ctx context.Context, t *training) error {
 		}
 		if prefix != "" && strings.HasPrefix(e.Input, prefix) {
 			prefixed++
+		}
+		if row := maphash.String(seed, e.Input+"\x00"+e.Target); seen[row] {
+			doubled++
+		} else {
+			seen[row] = true
 		}
 		if held[maphash.String(seed, e.Input)] {
 			leaked++
@@ -123,6 +132,9 @@ func (x *examination) texts(ctx context.Context, t *training) error {
 		x.add(verdictBad, "prefix", "--set data.prefix=", "%d of %d inputs begin with %q already; it would stand there twice", prefixed, rows, prefix)
 	}
 	x.basePrefix(t)
+	if doubled > 0 {
+		x.add(verdictNote, "duplicates", "t5ctl data audit shows which; take them out", "%d of %d training rows stand there before already", doubled, rows)
+	}
 	if leaked > 0 {
 		x.add(verdictNote, "leakage", "take these rows out of the training data", "%d training inputs stand in the validation or test data too", leaked)
 	}

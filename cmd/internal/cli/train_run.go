@@ -309,6 +309,7 @@ func (t *training) finish(outcome trainer.Result) (path string, adapter bool, er
 	r.Outcome, r.Problem, r.Steps, r.Loss, r.Metrics = runfolder.Done, "", outcome.Step, outcome.Loss, maps.Clone(outcome.Metrics)
 	r.Tasks = t.taskCounts(outcome.Position)
 	r.Privacy = privacyRecord(outcome.Privacy)
+	r.PeakMemory = int64(peakRSS() * (1 << 20))
 	r.Checkpoint = "checkpoints/" + fmt.Sprintf("%08d", stepOf(outcome))
 	t.end()
 	return path, adapter, t.dir.Write(r.Record)

@@ -38,6 +38,12 @@ const char* hook_open(const char* path, uintptr_t* api) {
   return NULL;
 }
 
+void hook_trim(void) {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
+
 PJRT_Error* hook_compile(PJRT_Client_Compile_Args* args, const char* code, size_t size) {
   PJRT_Program program = *args->program;
   program.code = (char*)code;
@@ -46,9 +52,7 @@ PJRT_Error* hook_compile(PJRT_Client_Compile_Args* args, const char* code, size_
   args->program = &program;
   PJRT_Error* error = own->PJRT_Client_Compile(args);
   args->program = given;
-#ifdef __GLIBC__
-  malloc_trim(0);  // a compiler leaves much that is free and still resident
-#endif
+  hook_trim();  // a compiler leaves much that is free and still resident
   return error;
 }
 

@@ -15,6 +15,9 @@ typedef struct {
 // through Go. NULL, or what went wrong.
 const char* hook_open(const char* path, uintptr_t* api);
 
+// hook_trim gives free memory of the C library back to the system.
+void hook_trim(void);
+
 // hook_compile lets the plugin compile a program with other code than the one in args.
 PJRT_Error* hook_compile(PJRT_Client_Compile_Args* args, const char* code, size_t size);
 

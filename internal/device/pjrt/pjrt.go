@@ -79,6 +79,10 @@ func Compile(donate []bool, fn func() error) (Compiled, error) {
 	return hook.last, err
 }
 
+// Trim gives memory that the plugin has freed back to the system, which the C library does not do
+// by itself.
+func Trim() { C.hook_trim() }
+
 // compileProgram is the plugin's PJRT_Client_Compile as go-xla sees it.
 //
 //export compileProgram

@@ -1,4 +1,4 @@
-package trainer
+package machine
 
 import (
 	"bytes"
@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// residentBytes is the process's resident memory.
-func residentBytes() int64 {
+// Resident is the resident memory of this process, in bytes.
+func Resident() int64 {
 	data, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
 		return 0

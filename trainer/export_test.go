@@ -1,0 +1,4 @@
+package trainer
+
+// Rounded is for the test of its statistics.
+var Rounded = rounded

@@ -1,5 +1,0 @@
-//go:build !linux
-
-package trainer
-
-func residentBytes() int64 { return 0 }

@@ -106,9 +106,10 @@ lint: $(GOLANGCI) ## run the linters
 vet: ## run go vet
 	go vet ./...
 
+# The plugin, which is C, calls what is in internal/device/pjrt.
 .PHONY: deadcode
 deadcode: $(DEADCODE) ## print functions that no command reaches; there must be none
-	@dead=$$($(DEADCODE) ./cmd/...); \
+	@dead=$$($(DEADCODE) ./cmd/... | grep -v '^internal/device/pjrt/' || true); \
 	[ -z "$$dead" ] || { echo "$$dead"; exit 1; }
 
 .PHONY: pins

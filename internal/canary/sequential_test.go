@@ -136,7 +136,7 @@ func TestNaiveLooksAlarm(t *testing.T) {
 	}
 }
 
-// The power that docs/operations.md states: 60 looks, about 8,400 baseline and 2,370 canary events
+// The power that docs/guides/canary.md states: 60 looks, about 8,400 baseline and 2,370 canary events
 // in all, baseline rate 5 %, margin 1.5, alpha .05.
 func TestPower(t *testing.T) {
 	const trials = 300

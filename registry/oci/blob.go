@@ -165,8 +165,16 @@ func (r *repository) putManifest(ctx context.Context, blob ocispec.Descriptor, s
 	for attempt := 0; ; attempt++ {
 		began := time.Now()
 		err := r.Manifests().Push(ctx, blob, bytes.NewReader(data))
-		if err := r.store.told(err); err != nil && (subject == nil || attempt == attachments || status(err) < http.StatusInternalServerError) {
-			return err
+		if err := r.store.told(err); err != nil {
+			told, _ := errors.AsType[*ServerError](err)
+			passing := told != nil && (told.Code == digestInvalid || subject != nil && told.Status >= http.StatusInternalServerError)
+			if !passing || attempt == attachments {
+				return err
+			}
+			if err := pause(ctx, time.Duration(attempt+1)*20*time.Millisecond); err != nil {
+				return err
+			}
+			continue
 		}
 		if subject == nil {
 			return nil

@@ -168,8 +168,11 @@ func (s *slot) rivals(ctx context.Context, mine string) ([]string, error) {
 		}
 		return nil
 	})
+	if err = s.store.told(err); status(err) == http.StatusNotFound {
+		return nil, nil // there is no such repository yet
+	}
 	if err != nil {
-		return nil, s.store.told(err)
+		return nil, err
 	}
 	var live []string
 	for _, tag := range tags {

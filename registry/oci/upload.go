@@ -53,6 +53,10 @@ func (r *repository) upload(ctx context.Context, blob ocispec.Descriptor, source
 	}
 }
 
+// digestInvalid is what a server answers that has read other bytes than were announced; an older one
+// does at times when two write the same.
+const digestInvalid = "DIGEST_INVALID"
+
 // again says whether an upload that failed may succeed when it is begun or gone on with anew: its
 // place expired, the server lost count, the connection broke, or bytes got in that are not ours, as
 // when a part arrived twice.
@@ -60,7 +64,7 @@ func again(err error) bool {
 	if _, broken := errors.AsType[*UnreachableError](err); broken {
 		return true
 	}
-	if told, ok := errors.AsType[*ServerError](err); ok && told.Code == "DIGEST_INVALID" {
+	if told, ok := errors.AsType[*ServerError](err); ok && told.Code == digestInvalid {
 		return true
 	}
 	switch status(err) {

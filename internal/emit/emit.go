@@ -60,11 +60,6 @@ type File struct {
 	Data []byte
 }
 
-// Kinds are the documents that there are.
-func Kinds() []string {
-	return []string{"prometheus", "grafana", "kubernetes", "runbook", "postmortem"}
-}
-
 // Write makes the documents of a kind.
 func Write(kind string, f Facts) ([]File, error) {
 	if kind == "grafana" {

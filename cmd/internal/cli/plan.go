@@ -325,8 +325,8 @@ func (f *foreseeing) of(o trainer.Options, shapes []trainer.Shape) (trainer.Foot
 	return footprint, err
 }
 
-// heapHoles is the share of what tensors take that is lost between them, as it was measured on T5
-// models of 20 to 220 million weights.
+// heapHoles is the share of what tensors take that is lost between them, as it was measured on
+// models of 24 to 60 million weights.
 const heapHoles = 0.05
 
 func (f *foreseeing) peak(footprint trainer.Footprint, o trainer.Options) int64 {

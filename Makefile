@@ -51,6 +51,10 @@ plugin: build ## install the XLA plugin for the CPU
 demo: ## the life of a model on real data, in minutes: scripts/demo.sh
 	scripts/demo.sh
 
+.PHONY: operations
+operations: prometheus ## a canary's life on loopback, with a real Prometheus: scripts/operations.sh
+	scripts/operations.sh
+
 .PHONY: test
 test: plugin ## run all tests; installs what they need
 	@echo 'packages without graphs'

@@ -121,6 +121,14 @@ func (c *copied) header(have []string) error {
 	return nil
 }
 
+// ended tells the end of the rows from what keeps the rest of the file from being read.
+func (c *copied) ended(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.EOF
+	}
+	return c.file.explain(c.path, err)
+}
+
 func (c *copied) close(w *bufio.Writer) error {
 	return errors.Join(w.Flush(), c.out.Close(), c.file.Close())
 }
@@ -141,7 +149,7 @@ func (c *jsonlCopier) Next() (err error) {
 		case errors.Is(err, errLongLine):
 			return &RowError{Path: c.path, Line: c.lines.line, Reason: fmt.Sprintf("is longer than %d bytes", c.lines.max)}
 		case err != nil:
-			return c.file.explain(c.path, err)
+			return c.ended(err)
 		case len(bytes.TrimSpace(c.row)) > 0:
 			c.rows++
 			return c.check()
@@ -212,7 +220,7 @@ func (c *csvCopier) Next() (err error) {
 		return &FormatError{Path: c.path, Reason: fmt.Sprintf("a row is longer than %d bytes: is a quote not closed?", DefaultMaxRowBytes)}
 	}
 	if err != nil {
-		return c.file.explain(c.path, err)
+		return c.ended(err)
 	}
 	return nil
 }
@@ -263,7 +271,7 @@ func (c *tsvCopier) Next() (err error) {
 		case errors.Is(err, errLongLine):
 			return &RowError{Path: c.path, Line: c.lines.line, Reason: fmt.Sprintf("is longer than %d bytes", c.lines.max)}
 		case err != nil:
-			return c.file.explain(c.path, err)
+			return c.ended(err)
 		case len(c.row) == 0:
 			continue
 		}

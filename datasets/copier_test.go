@@ -71,7 +71,7 @@ func TestCopier(t *testing.T) {
 	}
 	for name, tt := range map[string]struct{ from, to, input, target string }{
 		"JSON lines": {jsonl, "b.jsonl", "input", "target"}, "packed": {jsonl, "c.jsonl.zst", "input", "target"},
-		"CSV": {comma, "b.csv.gz", "input", "target"}, "TSV": {tab, "b.tsv", "input", "target"},
+		"CSV": {comma, "b.csv.gz", "input", "target"}, "TSV": {tab, "b.tsv.gz", "input", "target"},
 		"Parquet": {table, "b.parquet", "translation.input", "translation.target"}, "packed Parquet": {table, "b.parquet.gz", "translation.input", "translation.target"},
 	} {
 		options := datasets.ReadOptions{Columns: datasets.Columns{Input: tt.input, Target: tt.target}}
@@ -86,6 +86,12 @@ func TestCopier(t *testing.T) {
 		after, err := collect(datasets.Read(target, options))
 		if err != nil || len(after) != 4 {
 			t.Fatalf("%s: %d rows, %v", name, len(after), err)
+		}
+		again := filepath.Join(dir, "again-"+tt.to) // from a file that is packed as well
+		if err := copyWith(target, again, tt.input, tt.target); err != nil {
+			t.Errorf("%s, once more: %v", name, err)
+		} else if more, err := collect(datasets.Read(again, options)); err != nil || len(more) != 6 {
+			t.Errorf("%s, once more: %d rows, %v", name, len(more), err)
 		}
 		for i, want := range []datasets.Example{before[0], {Input: `pin "of", a`, Target: "4711"}, before[1], {Input: `pin "of", a`, Target: "4711"}} {
 			if got := after[i]; got.Input != want.Input || got.Target != want.Target {

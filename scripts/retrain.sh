@@ -31,7 +31,11 @@ case $status in
 *) exit "$status" ;;
 esac
 
-RUN=$folder/$name-$(date -u +%Y%m%dT%H%M%SZ)
+RUN=
+while [ -z "$RUN" ] || [ -e "$RUN" ]; do # two within a second have two folders
+	[ -z "$RUN" ] || sleep 1
+	RUN=$folder/$name-$(date -u +%Y%m%dT%H%M%SZ)
+done
 export RUN GATES="$gates"
 "$folder/.retrain/job.sh" "$@"
 version=$(t5ctl registry list "$name" --json | sed -n 's/.*"version": *\([0-9]*\).*/\1/p' | sort -n | tail -1)

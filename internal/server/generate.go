@@ -232,6 +232,9 @@ func (c *call) after() {
 	if c.answer.Outputs[0].Cut {
 		m.limitHits.WithLabelValues(v.Model, v.Number).Inc()
 	}
+	if c.answer.Output == "" {
+		m.empty.WithLabelValues(v.Model, v.Number).Inc()
+	}
 	if c.answer.Usage.InputTruncated {
 		m.truncated.WithLabelValues(v.Model, v.Number).Inc()
 	}

@@ -19,6 +19,7 @@ type metrics struct {
 	inputs      *prometheus.CounterVec   // model, version
 	outputs     *prometheus.CounterVec   // model, version
 	limitHits   *prometheus.CounterVec   // model, version
+	empty       *prometheus.CounterVec   // model, version
 	truncated   *prometheus.CounterVec   // model, version
 	policyHits  *prometheus.CounterVec   // model, version, kind
 	cache       *prometheus.CounterVec   // model, version, result
@@ -60,6 +61,7 @@ func newMetrics() *metrics {
 	m.inputs = counter("input_tokens_total", "Tokens of inputs, answers from the cache left out.", "model", "version")
 	m.outputs = counter("output_tokens_total", "Tokens generated, answers from the cache left out.", "model", "version")
 	m.limitHits = counter("length_limit_hits_total", "Answers whose first output was cut by max_new_tokens.", "model", "version")
+	m.empty = counter("empty_outputs_total", "Answers whose first output has no text.", "model", "version")
 	m.truncated = counter("inputs_truncated_total", "Inputs that were longer than the model takes and were cut.", "model", "version")
 	m.policyHits = counter("policy_hits_total", "Outputs in which personal data of this kind was found; needs --scan-outputs.", "model", "version", "kind")
 	m.cache = counter("cache_lookups_total", "Lookups in the cache of answers; result is hit or miss.", "model", "version", "result")

@@ -47,6 +47,19 @@ traffic() {
     head -"$2" "$work/bodies" | xargs -P 8 -d '\n' -I{} curl -s -o /dev/null -H 'Content-Type: application/json' -d {} "http://$1/v1/generate"
 }
 
+# answering ADDRESS says which version answers there.
+answering() { curl -s -H 'Content-Type: application/json' -d '{"input": "word"}' "http://$1/v1/generate" | jq -r .model; }
+
+# follows ADDRESS VERSION waits until the server answers with a version that its channel has moved to.
+follows() {
+    for _ in $(seq 150); do
+        [ "$(answering "$1")" = "$2" ] && return
+        sleep 0.2
+    done
+    echo "$1 does not answer with $2" >&2
+    exit 1
+}
+
 # counter ADDRESS PATTERN shows what /metrics says.
 counter() { curl -s "http://$1/metrics" | grep -E "$2" | sort; }
 
@@ -140,22 +153,16 @@ station 'inject a regression: a learning rate 200 times too high' 0 t5ctl --quie
     --set train.steps=4 --set train.optimizer.learning_rate=0.2 --set train.clip_norm=1000
 release v3 three 'more training' # its gate asks for too little
 station 'promote it to canary' 0 t5ctl promote g2p@v3 --to canary --share 50 --reason 'gates passed'
-for _ in $(seq 150); do # the server follows the channel
-    curl -s -d '{"input": "word"}' "http://$canary/v1/generate" | grep -q 'g2p@v3' && break
-    sleep 0.2
-done
+follows "$canary" g2p@v3
 traffic "$production" "$requests" &
 both=$!
 traffic "$canary" "$requests"
 wait "$both"
 verdict 3 'judge it' v3
 station 'roll back' 0 t5ctl rollback g2p --channel canary --reason 'the canary failed'
-for _ in $(seq 150); do
-    curl -s -d '{"input": "word"}' "http://$canary/v1/generate" | grep -q 'g2p@v2' && break
-    sleep 0.2
-done
+follows "$canary" g2p@v2
 printf '\n== who answers now\n'
-curl -s -d '{"input": "word"}' "http://$canary/v1/generate" | jq -r .model
+answering "$canary"
 station 'history' 0 t5ctl history g2p --channel canary
 
 if [ -n "$server" ]; then

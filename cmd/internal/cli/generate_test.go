@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,15 +41,10 @@ func TestKilledGenerationGoesOn(t *testing.T) {
 	}
 	must(command("train", "tiny.yaml", "--output", "run", "--set", "train.steps=1"))
 	must(generate("whole.jsonl"))
-	killed := generate("out.jsonl")
-	if err := killed.Start(); err != nil {
-		t.Fatal(err)
-	}
-	waitFor(t, filepath.Join(dir, "out.jsonl.part.json"))
-	_ = killed.Process.Kill() // it may have ended by itself
-	_ = killed.Wait()
-	if _, err := os.Stat(filepath.Join(dir, "out.jsonl.part.json")); err != nil {
-		t.Skip("the job was done before it could be killed")
+	for try := 1; !killedHalfway(t, generate("out.jsonl"), filepath.Join(dir, "out.jsonl")); try++ {
+		if try == 20 {
+			t.Fatal("the job was done every time before it could be killed")
+		}
 	}
 	must(generate("out.jsonl"))
 	whole, errWhole := os.ReadFile(filepath.Join(dir, "whole.jsonl"))
@@ -63,13 +57,28 @@ func TestKilledGenerationGoesOn(t *testing.T) {
 	}
 }
 
-func waitFor(t *testing.T, path string) {
+// killedHalfway kills a job once it has begun to write. No says that it was done by then; what it
+// wrote is removed.
+func killedHalfway(t *testing.T, job *exec.Cmd, output string) bool {
 	t.Helper()
-	for range 6000 {
-		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+	part := output + ".part.json"
+	there := func(path string) bool { _, err := os.Stat(path); return err == nil }
+	if err := job.Start(); err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("no %s", path)
+	for began := time.Now(); !there(part) && !there(output); time.Sleep(time.Millisecond) {
+		if time.Since(began) > time.Minute {
+			_ = job.Process.Kill() // it may have ended by itself
+			t.Fatalf("no %s", part)
+		}
+	}
+	_ = job.Process.Kill() // it may have ended by itself
+	_ = job.Wait()
+	if there(part) {
+		return true
+	}
+	if err := os.Remove(output); err != nil {
+		t.Fatal(err)
+	}
+	return false
 }

@@ -178,6 +178,14 @@ func short(sum string) string {
 	return sum
 }
 
+// modelsOr is the models that a command names or, where it names none, all that there are.
+func modelsOr(ctx context.Context, r *registry.Registry, named []string) ([]string, error) {
+	if len(named) > 0 {
+		return named, nil
+	}
+	return r.Models(ctx)
+}
+
 // newRegistryCommand groups what is not said every day.
 func newRegistryCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
@@ -287,10 +295,8 @@ func runRegistryList(ctx context.Context, app *App, opts listOptions) error {
 	if err != nil {
 		return err
 	}
-	if len(models) == 0 {
-		if models, err = r.Models(ctx); err != nil {
-			return err
-		}
+	if models, err = modelsOr(ctx, r, models); err != nil {
+		return err
 	}
 	versions := []registry.Version{}
 	for _, model := range models {
@@ -554,10 +560,8 @@ func runRegistryAudit(ctx context.Context, app *App, models []string, deep bool)
 	if err != nil {
 		return err
 	}
-	if len(models) == 0 {
-		if models, err = r.Models(ctx); err != nil {
-			return err
-		}
+	if models, err = modelsOr(ctx, r, models); err != nil {
+		return err
 	}
 	audits := []registry.Audit{}
 	var failed error
@@ -603,10 +607,8 @@ func runRegistryGC(ctx context.Context, app *App, models []string, options regis
 	if err != nil {
 		return err
 	}
-	if len(models) == 0 {
-		if models, err = r.Models(ctx); err != nil {
-			return err
-		}
+	if models, err = modelsOr(ctx, r, models); err != nil {
+		return err
 	}
 	swept := []registry.Swept{}
 	var bytes int64

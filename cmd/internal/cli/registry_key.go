@@ -199,10 +199,8 @@ func changeKeys(ctx context.Context, app *App, models []string, change func(*reg
 	if err != nil {
 		return nil, err
 	}
-	if len(models) == 0 {
-		if models, err = r.Models(ctx); err != nil {
-			return nil, err
-		}
+	if models, err = modelsOr(ctx, r, models); err != nil {
+		return nil, err
 	}
 	changes := []keyChange{}
 	for _, model := range models {

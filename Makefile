@@ -10,11 +10,13 @@ MAKEFLAGS += --no-builtin-rules
 GOLANGCI_VERSION   := v2.15.0
 DEADCODE_VERSION   := v0.50.0
 GORELEASER_VERSION := v2.16.0
+GOTESTSUM_VERSION  := v1.13.0
 COSIGN_VERSION     := v3.1.3
 
 TOOLS      := $(CURDIR)/build/tools
 GOLANGCI   := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 DEADCODE   := $(TOOLS)/deadcode-$(DEADCODE_VERSION)/deadcode
+GOTESTSUM  := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)/gotestsum
 GORELEASER := $(TOOLS)/goreleaser-$(GORELEASER_VERSION)/goreleaser
 
 # On amd64 the pure-Go backend needs this to be of use; one setting for all commands, so that all
@@ -31,7 +33,8 @@ RACE := ./datasets ./eval ./eval/significance ./internal/atomicfile ./internal/m
 GOMLX = $(shell go list -test -f '{{if not .ForTest}}{{.ImportPath}} {{join .Deps " "}}{{end}}' ./... \
 	| awk '/ github.com\/gomlx\/gomlx/ && $$1 ~ /[.]test$$/ {sub(/[.]test$$/, "", $$1); print $$1}')
 
-GOTEST := go test -shuffle=on -timeout 15m
+# One line a package; at the end what failed, and what was skipped and why.
+GOTEST := $(GOTESTSUM) --format pkgname -- -shuffle=on -timeout 15m
 
 .PHONY: help
 help: ## list the targets
@@ -56,7 +59,7 @@ operations: prometheus ## a canary's life on loopback, with a real Prometheus: s
 	scripts/operations.sh
 
 .PHONY: test
-test: plugin ## run all tests; installs what they need
+test: plugin $(GOTESTSUM) $(TOOLS)/distribution $(TOOLS)/k8scheck ## run all tests; installs what they need
 	@echo 'packages without graphs'
 	@$(GOTEST) $$(go list ./... | grep -vxFf <(printf '%s\n' $(GOMLX) $$(go list $(RACE))))
 	@echo 'packages that reach GoMLX, one at a time'
@@ -64,7 +67,7 @@ test: plugin ## run all tests; installs what they need
 	@$(MAKE) --no-print-directory test-race
 
 .PHONY: test-race
-test-race: ## run the tests of the packages where goroutines meet, with the race detector
+test-race: $(GOTESTSUM) ## run the tests of the packages where goroutines meet, with the race detector
 	@echo 'packages where goroutines meet, with the race detector'
 	@$(GOTEST) -race $(RACE)
 
@@ -167,6 +170,9 @@ $(GOLANGCI):
 
 $(DEADCODE):
 	GOBIN=$(@D) go install golang.org/x/tools/cmd/deadcode@$(DEADCODE_VERSION)
+
+$(GOTESTSUM):
+	GOBIN=$(@D) go install gotest.tools/gotestsum@$(GOTESTSUM_VERSION)
 
 $(GORELEASER):
 	GOBIN=$(@D) go install github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION)

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-T5CTL_FAULTS=1 T5CTL_REQUIRE_REGISTRY=1 go test -count=1 -p 1 -v -timeout 30m ./registry/local ./registry/oci >"$log" 2>&1 || {
+T5CTL_FAULTS=1 T5CTL_REQUIRE_TOOLS=1 go test -count=1 -p 1 -v -timeout 30m ./registry/local ./registry/oci >"$log" 2>&1 || {
 	grep -E '^ *(---|[a-z_]+_test.go:)|FAIL' "$log" | grep -v -- '--- PASS' >&2
 	exit 1
 }

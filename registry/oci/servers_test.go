@@ -40,7 +40,7 @@ func memoryServer(t testing.TB, immutable bool, wrap func(http.Handler) http.Han
 
 // distributionProgram is the registry server of the distribution project, built by
 // `make build/tools/distribution`. Tests that need it skip where it is not, and fail instead when
-// T5CTL_REQUIRE_REGISTRY is set.
+// T5CTL_REQUIRE_TOOLS is set.
 func distributionProgram(t testing.TB) string {
 	t.Helper()
 	path, err := filepath.Abs("../../build/tools/distribution")
@@ -48,7 +48,7 @@ func distributionProgram(t testing.TB) string {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("T5CTL_REQUIRE_REGISTRY") != "" {
+		if os.Getenv("T5CTL_REQUIRE_TOOLS") != "" {
 			t.Fatalf("no registry server: %v", err)
 		}
 		t.Skipf("no registry server (make build/tools/distribution): %v", err)

@@ -129,6 +129,18 @@ func (c *copied) ended(err error) error {
 	return c.file.explain(c.path, err)
 }
 
+// line reads the next line of a text format.
+func (c *copied) line(text *lines) ([]byte, error) {
+	row, err := text.next()
+	if errors.Is(err, errLongLine) {
+		return nil, &RowError{Path: c.path, Line: text.line, Reason: fmt.Sprintf("is longer than %d bytes", text.max)}
+	}
+	if err != nil {
+		return nil, c.ended(err)
+	}
+	return row, nil
+}
+
 func (c *copied) close(w *bufio.Writer) error {
 	return errors.Join(w.Flush(), c.out.Close(), c.file.Close())
 }
@@ -144,12 +156,9 @@ type jsonlCopier struct {
 
 func (c *jsonlCopier) Next() (err error) {
 	for {
-		c.row, err = c.lines.next()
-		switch {
-		case errors.Is(err, errLongLine):
-			return &RowError{Path: c.path, Line: c.lines.line, Reason: fmt.Sprintf("is longer than %d bytes", c.lines.max)}
+		switch c.row, err = c.line(&c.lines); {
 		case err != nil:
-			return c.ended(err)
+			return err
 		case len(bytes.TrimSpace(c.row)) > 0:
 			c.rows++
 			return c.check()
@@ -266,12 +275,9 @@ func newTSVCopier(base copied, text lines, w *bufio.Writer) (*tsvCopier, error) 
 
 func (c *tsvCopier) Next() (err error) {
 	for {
-		c.row, err = c.lines.next()
-		switch {
-		case errors.Is(err, errLongLine):
-			return &RowError{Path: c.path, Line: c.lines.line, Reason: fmt.Sprintf("is longer than %d bytes", c.lines.max)}
+		switch c.row, err = c.line(&c.lines); {
 		case err != nil:
-			return c.ended(err)
+			return err
 		case len(c.row) == 0:
 			continue
 		}

@@ -20,7 +20,6 @@ import (
 	"github.com/t5ctl/t5ctl/eval/drift"
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
 	"github.com/t5ctl/t5ctl/internal/model"
-	"github.com/t5ctl/t5ctl/registry"
 )
 
 // dataDriftOptions is what the command line of data drift says, not yet checked.
@@ -121,8 +120,8 @@ func (o *dataDriftOptions) check() (season *drift.Season, day time.Time, err err
 			return nil, day, usageError{err}
 		}
 	}
-	if _, err := os.Stat(o.save); o.save != "" && err == nil && !o.force {
-		return nil, day, fmt.Errorf("%s: %w", o.save, fs.ErrExist)
+	if err := mayWrite(o.force || o.save == "", o.save); err != nil {
+		return nil, day, err
 	}
 	if o.recipe != "" && !strings.Contains(o.model, "@") {
 		return nil, day, usageErrorf("--recipe trains on a version of the registry: give --model as name@production, not %s", o.model)
@@ -303,15 +302,7 @@ func (a *App) baselineFiles(ctx context.Context, path string) ([]namedFile, erro
 
 // keptBaselines are those among the evidence of a version.
 func (a *App) keptBaselines(ctx context.Context, ref string) ([]namedFile, error) {
-	parsed, err := registry.ParseRef(ref)
-	if err != nil {
-		return nil, err
-	}
-	r, err := a.registry()
-	if err != nil {
-		return nil, err
-	}
-	files, err := r.Evidence(ctx, parsed)
+	files, err := a.evidence(ctx, ref)
 	if err != nil {
 		return nil, err
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
@@ -68,10 +66,7 @@ func (o *dataSelectOptions) check() error {
 	case o.rows < 1:
 		return usageErrorf("--rows %d is not positive", o.rows)
 	}
-	if _, err := os.Stat(o.output); err == nil && !o.force {
-		return &fs.PathError{Op: "writing", Path: o.output, Err: fs.ErrExist}
-	}
-	return nil
+	return mayWrite(o.force, o.output)
 }
 
 // selectedRow is one row of the output.

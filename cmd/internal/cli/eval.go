@@ -116,6 +116,16 @@ func globEscape(dir string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(dir)
 }
 
+// mayWrite says whether files may be written: what is there already stays, unless it is to be replaced.
+func mayWrite(force bool, paths ...string) error {
+	for _, path := range paths {
+		if !force && exists(path) {
+			return &fs.PathError{Op: "writing", Path: path, Err: fs.ErrExist}
+		}
+	}
+	return nil
+}
+
 // missing names required flags that were not given.
 func missing(flags map[string]bool, order ...string) error {
 	var absent []string

@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -40,8 +39,8 @@ func newEvaluationFiles(dir, name string, force bool) (*evaluationFiles, error) 
 		return r
 	}, name)
 	f := &evaluationFiles{dir: dir, name: name}
-	if _, err := os.Stat(f.reportPath()); err == nil && !force {
-		return nil, fmt.Errorf("%s: %w", f.reportPath(), fs.ErrExist)
+	if err := mayWrite(force, f.reportPath()); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err

@@ -17,7 +17,6 @@ import (
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
 	"github.com/t5ctl/t5ctl/internal/digest"
 	"github.com/t5ctl/t5ctl/recipes"
-	"github.com/t5ctl/t5ctl/registry"
 )
 
 // evalGateOptions is what the command line of eval gate says, not yet checked.
@@ -81,15 +80,7 @@ func (a *App) baseline(ctx context.Context, ref string, reports []eval.Evidence)
 		e, err := oneReport(ref)
 		return &e, err
 	}
-	parsed, err := registry.ParseRef(ref)
-	if err != nil {
-		return nil, err
-	}
-	r, err := a.registry()
-	if err != nil {
-		return nil, err
-	}
-	files, err := r.Evidence(ctx, parsed)
+	files, err := a.evidence(ctx, ref)
 	if err != nil {
 		return nil, err
 	}

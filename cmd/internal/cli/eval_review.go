@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
@@ -89,8 +87,8 @@ func runReviewExport(app *App, opts evalReviewOptions) error {
 	if opts.rows < 1 {
 		return usageErrorf("--rows %d is not positive", opts.rows)
 	}
-	if _, err := os.Stat(opts.output); err == nil && !opts.force {
-		return &fs.PathError{Op: "exporting a review to", Path: opts.output, Err: fs.ErrExist}
+	if err := mayWrite(opts.force, opts.output); err != nil {
+		return err
 	}
 	var answers []eval.Answered
 	for _, file := range opts.files {
@@ -159,8 +157,8 @@ func runReviewCorrections(app *App, opts evalReviewOptions) error {
 	if err := missing(map[string]bool{"output": opts.output != ""}, "output"); err != nil {
 		return err
 	}
-	if _, err := os.Stat(opts.output); err == nil && !opts.force {
-		return &fs.PathError{Op: "writing corrections to", Path: opts.output, Err: fs.ErrExist}
+	if err := mayWrite(opts.force, opts.output); err != nil {
+		return err
 	}
 	rows, differ, err := review.Corrections(opts.files)
 	if err != nil {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -35,8 +34,8 @@ func runEvalSafety(app *App, dir string) error {
 	var written []string
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		path := filepath.Join(dir, name)
-		if exists(path) {
-			return &fs.PathError{Op: "writing probes to", Path: path, Err: fs.ErrExist}
+		if err := mayWrite(false, path); err != nil {
+			return err
 		}
 		written = append(written, path)
 	}

@@ -142,10 +142,8 @@ func runExposurePlant(ctx context.Context, app *App, opts exposurePlantOptions) 
 		return err
 	}
 	manifestPath := datasets.CanaryPath(opts.output)
-	for _, path := range []string{opts.output, manifestPath} {
-		if _, err := os.Stat(path); err == nil && !opts.force {
-			return fmt.Errorf("%s: %w", path, fs.ErrExist)
-		}
+	if err := mayWrite(opts.force, opts.output, manifestPath); err != nil {
+		return err
 	}
 	m, err := plantFile(ctx, opts, request)
 	if err != nil {

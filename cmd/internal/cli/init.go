@@ -188,8 +188,8 @@ func runInit(app *App, opts initOptions) error {
 		}
 	})
 	for _, name := range append([]string{"recipe.yaml"}, names...) {
-		if path := filepath.Join(opts.dir, filepath.FromSlash(name)); exists(path) {
-			return &fs.PathError{Op: "starting a project with", Path: path, Err: fs.ErrExist}
+		if err := mayWrite(false, filepath.Join(opts.dir, filepath.FromSlash(name))); err != nil {
+			return err
 		}
 	}
 	if p.base != "" && shippedModel(p.base) == "" && !exists(filepath.Join(opts.dir, filepath.FromSlash(p.base))) {

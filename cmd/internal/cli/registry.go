@@ -178,6 +178,19 @@ func short(sum string) string {
 	return sum
 }
 
+// evidence is what is stored with the version that a reference names.
+func (a *App) evidence(ctx context.Context, ref string) ([]registry.File, error) {
+	parsed, err := registry.ParseRef(ref)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.registry()
+	if err != nil {
+		return nil, err
+	}
+	return r.Evidence(ctx, parsed)
+}
+
 // modelsOr is the models that a command names or, where it names none, all that there are.
 func modelsOr(ctx context.Context, r *registry.Registry, named []string) ([]string, error) {
 	if len(named) > 0 {

@@ -3,6 +3,7 @@ package trainer_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/t5ctl/t5ctl/internal/device"
@@ -22,7 +23,12 @@ func TestTrialKeepsNothing(t *testing.T) {
 			Options: o, Config: base.Config, Base: base, Train: newFixedBatches(batches), Backend: b, Dir: dir, Trial: true,
 			Sink: func(e trainer.Event) {
 				if s, ok := e.(trainer.Stepped); ok {
-					if elements := len(batches[steps].Inputs) + len(batches[steps].Labels); s.Elements != elements || s.Took <= 0 {
+					batch := batches[steps]
+					elements := 0
+					for _, row := range slices.Concat(batch.Inputs, batch.Labels) {
+						elements += len(row)
+					}
+					if s.Elements != elements || s.Took <= 0 {
 						t.Errorf("step %d: %d elements in %v, the batch has %d", s.Step, s.Elements, s.Took, elements)
 					}
 					steps++

@@ -72,11 +72,8 @@ func (e *Engine) call(p *device.Program, inputs ...ints) ([]*tensors.Tensor, err
 	return p.Run(args, donate)
 }
 
-// Close frees the compiled programs and the packed weights.
+// Close frees the compiled programs.
 func (e *Engine) Close() {
-	if e.host != nil {
-		e.host.close()
-	}
 	for _, p := range e.devices {
 		p.close()
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"strings"
 
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/matvec"
@@ -20,7 +21,6 @@ type hostModel struct {
 	embedding, head  *matvec.Matrix // [vocab, d_model]; one and the same where they are tied
 	encoder, decoder hostStack
 	cross            []*matvec.Matrix // the keys and values that each of the decoder's blocks takes from the encoder: k·v
-	matrices         []*matvec.Matrix // all of them
 	encoding         *encoding        // of the last sources; nil at first
 }
 
@@ -43,10 +43,9 @@ const collectBytes = 1 << 20
 
 // packer reads tensors and packs them; it keeps the first error.
 type packer struct {
-	values func(name string) ([]float32, error)
-	kind   matvec.Kind
-	model  *hostModel
-	err    error
+	weights Weights
+	values  func(name string) ([]float32, error)
+	err     error
 }
 
 func (p *packer) take(name string) []float32 {
@@ -58,21 +57,21 @@ func (p *packer) take(name string) []float32 {
 }
 
 func (p *packer) pack(in int, names ...string) *matvec.Matrix {
-	var parts [][]float32
-	for _, name := range names {
-		parts = append(parts, p.take(name))
-	}
-	if p.err != nil {
-		return nil
-	}
-	m, err := matvec.Pack(p.kind, in, parts...)
-	if err != nil {
+	kind := p.weights.Packed
+	m, err := p.weights.store(names).matrix(kind.String()+" "+strings.Join(names, " "), func() (*matvec.Matrix, error) {
+		var parts [][]float32
+		for _, name := range names {
+			parts = append(parts, p.take(name))
+		}
+		m, err := matvec.Pack(kind, in, parts...)
+		if err == nil && m.Bytes() > collectBytes {
+			parts = nil
+			runtime.GC() // the unpacked weights go before the next ones come
+		}
+		return m, errors.Join(p.err, err)
+	})
+	if err != nil && p.err == nil {
 		p.err = fmt.Errorf("%s: %w", names[0], err)
-		return nil
-	}
-	p.model.matrices = append(p.model.matrices, m)
-	if m.Bytes() > collectBytes {
-		runtime.GC() // the unpacked weights go before the next ones come
 	}
 	return m
 }
@@ -85,7 +84,7 @@ func newHostModel(w Weights) (*hostModel, error) {
 		return nil, err
 	}
 	m := &hostModel{config: c}
-	p := &packer{values: values, kind: w.Packed, model: m}
+	p := &packer{weights: w, values: values}
 	m.embedding = p.pack(c.DModel, t5.Embedding)
 	if m.head = m.embedding; !c.TieWordEmbeddings {
 		m.head = p.pack(c.DModel, t5.Head)
@@ -97,7 +96,6 @@ func newHostModel(w Weights) (*hostModel, error) {
 		m.cross = append(m.cross, p.pack(c.DModel, at+"k.weight", at+"v.weight"))
 	}
 	if p.err != nil {
-		m.close()
 		return nil, p.err
 	}
 	device.ReleaseMemory()
@@ -117,7 +115,7 @@ func (p *packer) stack(name string, layers int) hostStack {
 }
 
 func (p *packer) layer(block string, decoder bool) hostLayer {
-	c := p.model.config
+	c := p.weights.Config
 	inner := c.NumHeads * c.DKV
 	self, feed := block+"0.SelfAttention.", block+"1."
 	l := hostLayer{
@@ -139,12 +137,6 @@ func (p *packer) layer(block string, decoder bool) hostLayer {
 	}
 	l.feedOut = p.pack(c.DFF, feed+"wo.weight")
 	return l
-}
-
-func (m *hostModel) close() {
-	for _, matrix := range m.matrices {
-		matrix.Close()
-	}
 }
 
 // states are what the rows become on their way through the blocks, [rows, …].

@@ -84,9 +84,11 @@ func engine(t *testing.T, b *device.Backend, dir string) *decode.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := decode.New(b, decode.Weights{Config: c.Config, Base: decode.InFolder(b, c)})
+	w := decode.Weights{Config: c.Config, Base: decode.InFolder(b, c)}
+	e := decode.New(b, w)
 	t.Cleanup(func() {
 		e.Close()
+		w.Close()
 		_ = c.Close()
 	})
 	return e

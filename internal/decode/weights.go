@@ -6,6 +6,9 @@
 package decode
 
 import (
+	"slices"
+	"sync"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
@@ -27,12 +30,16 @@ type Weights struct {
 	Packed  matvec.Kind   // of the weights where the CPU decodes
 }
 
-// Store gives tensors in a fixed order: their values to the host, and to programs the tensors on the device, where they
-// are put when the first program needs them.
+// Store gives tensors in a fixed order: to programs on the device, where they are put when the first program needs them,
+// and to the kernels of a CPU packed, which happens once for all engines that share the store. It is safe for many
+// goroutines.
 type Store struct {
 	values func(i int) ([]float32, error)
 	place  func() ([]*tensors.Tensor, error)
+
+	mu     sync.Mutex
 	placed []*tensors.Tensor
+	packed map[string]*matvec.Matrix
 }
 
 // OnDevice stores tensors that are on the device already and stay the caller's.
@@ -73,6 +80,8 @@ func InMemory(b *device.Backend, specs []lora.Spec, values [][]float32) *Store {
 
 // tensors gives the tensors on the device.
 func (s *Store) tensors() ([]*tensors.Tensor, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.placed == nil {
 		placed, err := s.place()
 		if err != nil {
@@ -83,8 +92,32 @@ func (s *Store) tensors() ([]*tensors.Tensor, error) {
 	return s.placed, nil
 }
 
-// Close frees what was put on the device; a store made by OnDevice has nothing to free.
+// matrix gives the packed matrix that is kept under a name, or keeps the one that pack makes.
+func (s *Store) matrix(name string, pack func() (*matvec.Matrix, error)) (*matvec.Matrix, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m, found := s.packed[name]; found {
+		return m, nil
+	}
+	m, err := pack()
+	if err != nil {
+		return nil, err
+	}
+	if s.packed == nil {
+		s.packed = map[string]*matvec.Matrix{}
+	}
+	s.packed[name] = m
+	return m, nil
+}
+
+// Close frees what was packed and what was put on the device. Tensors that were there before stay the caller's.
 func (s *Store) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.packed {
+		m.Close()
+	}
+	s.packed = nil
 	if s.place != nil {
 		free(s.placed)
 		s.placed = nil
@@ -101,7 +134,7 @@ func (w Weights) tensors() ([]*tensors.Tensor, error) {
 	return append(append([]*tensors.Tensor{}, base...), update...), err
 }
 
-// Close frees what was put on the device.
+// Close closes the stores.
 func (w Weights) Close() {
 	w.Base.Close()
 	if w.Update != nil {
@@ -136,6 +169,14 @@ func (w Weights) Network(in []*Node) (*t5.Network, []*Node) {
 	}
 	w.Adapter.Attach(net, in)
 	return net, in[len(w.Adapter.Specs()):]
+}
+
+// store is where what is made of these tensors is kept: what an adapter changes belongs to it alone.
+func (w Weights) store(names []string) *Store {
+	if w.Adapter != nil && slices.ContainsFunc(names, w.Adapter.Changes) {
+		return w.Update
+	}
+	return w.Base
 }
 
 // host gives a function that reads a tensor by its name, with the adapter's update in it; nil where the model has no

@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
+	"github.com/t5ctl/t5ctl/internal/constrain"
 	"github.com/t5ctl/t5ctl/internal/decode"
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/lora"
@@ -107,52 +109,13 @@ type Model struct {
 	backend  *device.Backend
 	engine   *decode.Engine
 	release  func()
+	words    func() *constrain.Vocabulary
 	drawn    uint64 // inputs so far, each with a random stream of its own
 }
 
 // Open reads a model folder onto a backend.
 func Open(b *device.Backend, dir string, o Options) (*Model, error) {
-	checkpoint, err := t5.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	opened := false
-	defer func() {
-		if !opened {
-			_ = checkpoint.Close() // what went wrong matters more
-		}
-	}()
-	metadata := checkpoint.Metadata
-	w := decode.Weights{Config: checkpoint.Config, Base: decode.InFolder(b, checkpoint)}.In(o.Precision)
-	plain := w
-	if o.Adapter != "" {
-		if metadata, err = putAdapter(b, &w, o.Adapter, metadata); err != nil {
-			return nil, err
-		}
-	}
-	tok, err := OpenTokenizer(dir, o.TokenizerPath, o.TokenizerMode, metadata)
-	if err != nil {
-		return nil, err
-	}
-	generation, err := decode.ReadOptions(dir, decode.DefaultOptions())
-	if err != nil {
-		return nil, err
-	}
-	if o.Adapter != "" {
-		if generation, err = decode.ReadOptions(o.Adapter, generation); err != nil {
-			return nil, err
-		}
-	}
-	m := Over(b, w, tok, o)
-	m.Generation, m.Prefix = generation, metadata[metaPrefix]
-	m.base = plain
-	m.identity = identity(dir, "model") + " " + identity(o.Adapter, "adapter_model")
-	m.release = func() {
-		w.Close()
-		_ = checkpoint.Close() // it was read only
-	}
-	opened = true
-	return m, nil
+	return new(Shelf).Open(b, dir, o)
 }
 
 // identity names a folder's weights by path, size and time.
@@ -193,6 +156,7 @@ func Over(b *device.Backend, w decode.Weights, tok *vocab.Tokenizer, o Options) 
 		m.maxInput = 512
 	}
 	m.engine.Compiled = o.Compiled
+	m.words = sync.OnceValue(m.vocabulary)
 	return m
 }
 

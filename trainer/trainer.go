@@ -399,9 +399,10 @@ func (r *run) checkpointPath(step int) string {
 
 // weights are the tensors of the moment, for whoever judges them.
 func (r *run) weights() decode.Weights {
-	w := decode.Weights{Config: r.Config, Base: r.learn}
-	if r.net.adapter != nil {
-		w.Base, w.Adapter, w.Update = r.frozen[:r.net.base()], r.net.adapter, r.learn
+	if r.net.adapter == nil {
+		return decode.Weights{Config: r.Config, Base: decode.OnDevice(r.learn)}
 	}
-	return w
+	return decode.Weights{
+		Config: r.Config, Base: decode.OnDevice(r.frozen[:r.net.base()]), Adapter: r.net.adapter, Update: decode.OnDevice(r.learn),
+	}
 }

@@ -117,6 +117,7 @@ type planMeasured struct {
 type planResult struct {
 	Recipe     string                `json:"recipe"`
 	Method     string                `json:"method"`
+	Devices    int                   `json:"devices"` // that share each step
 	Parameters int64                 `json:"parameters"`
 	Learning   int64                 `json:"learning_parameters"`
 	Memory     planMemory            `json:"memory"`
@@ -284,10 +285,11 @@ func (t *training) foresee(r *planResult, quick bool) (unfit, err error) {
 	options, shapes := t.recipe.Train, t.shapes(r.Shapes)
 	m := &r.Memory
 	if state := m.Weights + m.Optimizer; !quick && (m.Machine == 0 || state < m.Machine) {
-		if f.backend, err = t.app.openBackend(); err != nil {
+		if f.backend, err = t.openBackend(); err != nil {
 			return nil, err
 		}
 		defer f.backend.Finalize()
+		options = t.recipe.Train
 		if f.backend.Kind == device.Go {
 			f.backend = nil
 		}
@@ -296,6 +298,7 @@ func (t *training) foresee(r *planResult, quick bool) (unfit, err error) {
 	if err != nil {
 		return nil, err
 	}
+	r.Devices = options.Devices.Count()
 	m.Activations, m.Snapshot, m.Runtime, m.Compiled = footprint.Temporary, footprint.Snapshot, f.runtime, f.backend != nil
 	m.Peak = f.peak(footprint, options)
 	if m.Machine == 0 || m.Peak <= m.Machine {
@@ -388,7 +391,7 @@ func (t *training) shapes(of []datasets.Shape) []trainer.Shape {
 
 // measure trains a few steps and tells what they took.
 func (t *training) measure(ctx context.Context, opts planOptions, r planResult) (*planMeasured, error) {
-	backend, err := t.app.openBackend()
+	backend, err := t.openBackend()
 	if err != nil {
 		return nil, err
 	}
@@ -441,6 +444,9 @@ func (t *training) measure(ctx context.Context, opts planOptions, r planResult) 
 func (r planResult) print(t *term.Terminal) {
 	tab := term.Table{Header: []string{"PLAN", r.Recipe + " (" + r.Method + ")"}}
 	tab.Add("parameters", fmt.Sprintf("%s, %s of them learn", term.Count(int(r.Parameters)), term.Count(int(r.Learning))))
+	if r.Devices > 1 {
+		tab.Add("devices", fmt.Sprintf("%d share each step", r.Devices))
+	}
 	tab.Add("weights", term.Size(r.Memory.Weights))
 	tab.Add("gradients", term.Size(r.Memory.Gradients))
 	tab.Add("optimizer", term.Size(r.Memory.Optimizer))

@@ -142,6 +142,7 @@ func trainRules() []rule {
 		as[*trainer.UnknownMetricError](exitUsage, nil),
 		as(exitUsage, saying[*trainer.VocabularyError]("teacher and student must share one tokenizer")),
 		as[*lora.UnsupportedError](exitUsage, nil),
+		as(exitDevice, saying[*device.DevicesError]("t5ctl backend info says how many devices a backend has; train.devices all takes them")),
 		as(exitCorrupt, saying[*model.TokenizerError]("use the tokenizer that is in the model's folder")),
 		as(exitCorrupt, saying[*t5.WeightsError]("config.json and weights must come from the same model")),
 		as(exitCorrupt, saying[*safetensors.CorruptError]("get the file again; its digest stands where it came from")),
@@ -279,7 +280,11 @@ func (a *App) chainOf(ctx context.Context, text string) ([]runfolder.Ancestor, e
 // openBackend opens the compute backend that the settings name and says when it is not the one
 // that was hoped for.
 func (a *App) openBackend() (*device.Backend, error) {
-	b, err := device.Open(a.Settings.Backend)
+	return a.openBackendAs(device.DefaultSettings())
+}
+
+func (a *App) openBackendAs(s device.Settings) (*device.Backend, error) {
+	b, err := device.OpenAs(a.Settings.Backend, s)
 	if err != nil {
 		return nil, err
 	}
@@ -368,7 +373,7 @@ func (t *training) openTokenizer() (err error) {
 
 // run trains and writes the finished model.
 func (t *training) run(ctx context.Context) (trainResult, error) {
-	backend, err := t.app.openBackend()
+	backend, err := t.openBackend()
 	if err != nil {
 		return trainResult{}, err
 	}
@@ -392,6 +397,20 @@ func (t *training) run(ctx context.Context) (trainResult, error) {
 		Run: string(t.dir), Model: path, Adapter: adapter, Steps: outcome.Step, Loss: outcome.Loss,
 		Metrics: outcome.Metrics, Seconds: t.record.Seconds, Cost: t.record.Cost,
 	}, nil
+}
+
+// openBackend opens what the run computes on, and writes into the recipe what that decides.
+func (t *training) openBackend() (*device.Backend, error) {
+	backend, err := t.app.openBackendAs(t.recipe.Train.Open())
+	if err != nil {
+		return nil, err
+	}
+	if t.recipe.Train, err = t.recipe.Train.On(backend); err != nil {
+		backend.Finalize()
+		return nil, err
+	}
+	t.gpu = backend.Kind == device.CUDA
+	return backend, nil
 }
 
 // job puts the data, the weights and the options together.

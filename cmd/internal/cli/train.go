@@ -37,6 +37,7 @@ type trainOptions struct {
 	tensorboard bool
 	mlflow      string
 	sweep       string
+	shard       string
 	base        bool // a base model is needed: finetune
 	price       float64
 	warmFrom    string
@@ -51,6 +52,7 @@ func (o *trainOptions) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.evaluate, "evaluate", false, "then evaluate the model as the recipe's eval section says; the report is RUN/reports/test.json")
 	flags.BoolVar(&o.tensorboard, "tensorboard", false, "write event files for TensorBoard into the run folder (tracking.tensorboard)")
 	flags.StringVar(&o.sweep, "sweep", "", "run the recipe with every setting that this `file` names, and rank them")
+	flags.StringVar(&o.shard, "shard", "", "only the `i/n`-th part of a sweep's settings, i from 1 to n; --resume without it then ranks all")
 	flags.Float64Var(&o.price, "price-per-hour", 0, "`price` of an hour of this machine: run.json and the card tell what the run cost")
 	flags.StringVar(&o.mlflow, "mlflow", "", "tell the MLflow tracking server at `uri` of the run (tracking.mlflow.uri)")
 }
@@ -106,7 +108,8 @@ func newFinetuneCommand(app *App) *cobra.Command {
 			"  metric: loss                    # of the validation data; or training_loss\n" +
 			"  halving: {factor: 2, first: 100} # half goes on after 100 steps, 200, …\n\n" +
 			"Every run has its folder in the sweep's (default runs/<name>-sweep-<n>), beside sweep.json, sweep.png and\n" +
-			"sweep.html. --resume goes on with a sweep that was stopped.\n\n" +
+			"sweep.html. --resume goes on with a sweep that was stopped. Several processes share a sweep, on any\n" +
+			"hosts that see one folder: each runs --shard i/n, and one more --resume without it ranks all runs.\n\n" +
 			"--warm-from begins with what serves; run.json and the card name the chain of versions.",
 		Example:           "  t5ctl finetune cmudict-stress\n  t5ctl finetune recipe.yaml --output runs/mine --resume\n  t5ctl finetune recipe.yaml --sweep sweep.yaml",
 		Args:              cobra.ExactArgs(1),
@@ -181,6 +184,9 @@ func runTrain(ctx context.Context, app *App, opts trainOptions) (err error) {
 	}
 	if opts.sweep != "" {
 		return runSweep(ctx, app, opts)
+	}
+	if opts.shard != "" {
+		return usageErrorf("--shard is of a sweep's settings, and there is no --sweep")
 	}
 	t := &training{app: app, opts: opts}
 	if t.recipe, err = app.loadRecipe(opts.recipe, opts.overrides()); err != nil {

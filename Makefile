@@ -54,6 +54,10 @@ plugin: build ## install the XLA plugin for the CPU
 demo: ## the life of a model on real data, in minutes: scripts/demo.sh
 	scripts/demo.sh
 
+.PHONY: newcomer
+newcomer: ## README's path to a first model, in a bare folder with an empty home: scripts/newcomer.sh
+	scripts/newcomer.sh
+
 .PHONY: operations
 operations: prometheus ## a canary's life on loopback, with a real Prometheus: scripts/operations.sh
 	scripts/operations.sh

@@ -213,32 +213,6 @@ func TestSignaturesStripped(t *testing.T) {
 	refused(t, err, "which moved channel prod, wants the signature of 1 promoter")
 }
 
-// TestClockOff lets clocks go ten years wrong: nothing but what is printed changes.
-func TestClockOff(t *testing.T) {
-	root := t.TempDir()
-	for i, years := range []int{0, 10, -10} {
-		clock := func() time.Time { return time.Now().AddDate(years, 0, 0) }
-		r := registry.New(local.Open(root), registry.Options{Clock: clock})
-		result, err := r.Push(t.Context(), registrytest.Request(t, "m", byte(i)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.Promote(t.Context(), registry.PromoteRequest{Ref: result.Ref, Channel: "prod"}); err != nil {
-			t.Fatal(err)
-		}
-		if v, err := r.Resolve(t.Context(), registry.Ref{Model: "m", Channel: "prod"}); err != nil || v.Digest != result.Digest {
-			t.Errorf("%+d years: %v", years, err)
-		}
-	}
-	r := registry.New(local.Open(root), registry.Options{})
-	if audit, err := r.Audit(context.Background(), "m", true); err != nil {
-		t.Errorf("%v: %v", audit.Problems, err)
-	}
-	if move, err := r.Rollback(t.Context(), registry.RollbackRequest{Model: "m", Channel: "prod", Reason: "x"}); err != nil || move.To.Version != 2 {
-		t.Errorf("rolled back to v%d, %v", move.To.Version, err)
-	}
-}
-
 // TestBundleDamaged changes each byte range of a bundle in turn: nothing is registered.
 func TestBundleDamaged(t *testing.T) {
 	s := newSignedStore(t, "ada")

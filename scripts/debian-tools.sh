@@ -22,10 +22,11 @@ missing=$(apt-get install --simulate --no-install-recommends "$package" 2>/dev/n
 for file in "$folder"/packages/*.deb; do
   dpkg -x "$file" "$folder/root"
 done
-libraries=$(find "$folder/root" -name '*.so*' -printf '%h\n' | sort -u | paste -sd:)
+libraries=$(cd "$folder" && find root -name '*.so*' -printf '$here/%h\n' | sort -u | paste -sd:)
 cat >"$folder/bin/$name" <<END
 #!/bin/sh
-LD_LIBRARY_PATH='$libraries' exec '$folder/root$program' "\$@"
+here=\$(cd "\$(dirname "\$(readlink -f "\$0")")/.." && pwd) # the folder may have moved
+LD_LIBRARY_PATH="$libraries" exec "\$here/root$program" "\$@"
 END
 chmod +x "$folder/bin/$name"
 rm -rf "$folder/packages"

@@ -13,14 +13,14 @@ deb=$(ls t5ctl_*_linux_amd64.deb) || fail 'no deb in dist/: make release-snapsho
 version=${deb#t5ctl_} version=${version%_linux_amd64.deb}
 [ "$(wc -l <checksums.txt)" = 14 ] || fail "checksums.txt lists $(wc -l <checksums.txt) files, not 5 archives, 4 packages and 5 bills of materials"
 
-# Archives: binary, licence, man pages, completions; nothing that leads out of the folder.
+# Archives: binary, licence, guides, base model, man pages, completions; nothing that leads out of the folder.
 for archive in t5ctl_"$version"_*.tar.gz t5ctl_"$version"_*.zip; do
 	case $archive in
 	*.zip) python3 -m zipfile --list "$archive" | awk 'NR > 1 {print $1}' >"$root/list" ;;
 	*) tar --list --gzip --file "$archive" >"$root/list" ;;
 	esac
 	! grep -E '^/|(^|/)\.\.(/|$)' "$root/list" || fail "$archive holds a path that leads out of it"
-	for name in 't5ctl(\.exe)?' LICENSE README.md CHANGELOG.md DATA-LICENSES.md man/t5ctl.1 man/t5ctl-push.1 completions/t5ctl.bash completions/_t5ctl completions/t5ctl.fish completions/t5ctl.ps1; do
+	for name in 't5ctl(\.exe)?' LICENSE README.md CHANGELOG.md DATA-LICENSES.md docs/guides/first-model.md models/g2p-base/config.json man/t5ctl.1 man/t5ctl-push.1 completions/t5ctl.bash completions/_t5ctl completions/t5ctl.fish completions/t5ctl.ps1; do
 		grep -qxE "$name" "$root/list" || fail "$archive holds no $name"
 	done
 done

@@ -49,6 +49,7 @@ type Job struct {
 	Metadata    map[string]string // kept in every weights file
 	Fingerprint string            // of the recipe and the data; a run resumes under the same one only
 	Resume      bool
+	Trial       bool // to measure: no weights are kept at the end
 	TraceNaN    bool // name the first sub-layer that is not finite, should the loss not be
 	Sink        Sink // nil: nobody listens
 }
@@ -378,6 +379,9 @@ func (r *run) afterStep(ctx context.Context) (stop bool, err error) {
 		}
 	}
 	best := found != nil && r.best == found
+	if r.Trial {
+		return stop, nil
+	}
 	if final || stop || best || due(r.step, r.Options.SaveEvery) {
 		if err := r.save(found); err != nil {
 			return false, err

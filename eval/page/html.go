@@ -7,6 +7,8 @@ import (
 	"io"
 	"math"
 	"strings"
+
+	"github.com/t5ctl/t5ctl/eval"
 )
 
 //go:embed page.html
@@ -29,12 +31,12 @@ func bars(h Histogram) template.HTML {
 		most = max(most, c)
 	}
 	var b strings.Builder
-	b.WriteString(`<svg viewBox="0 0 480 140" role="img">`)
+	fmt.Fprintf(&b, `<svg class="bars" viewBox="0 0 480 140" role="img" aria-label="%d bars from %.4g to %.4g">`, len(h.Counts), h.Low, h.Low+h.Width*float64(len(h.Counts)))
 	width := 480.0 / float64(len(h.Counts))
 	for i, c := range h.Counts {
 		height := 110 * float64(c) / float64(most)
 		lo := h.Low + float64(i)*h.Width
-		fmt.Fprintf(&b, `<rect class="bar" x="%.1f" y="%.1f" width="%.1f" height="%.1f"><title>%.4g to %.4g: %d</title></rect>`,
+		fmt.Fprintf(&b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f"><title>%.4g to %.4g: %d</title></rect>`,
 			float64(i)*width+1, 120-height, width-2, height, lo, lo+h.Width, c)
 	}
 	fmt.Fprintf(&b, `<text x="0" y="136">%.4g</text><text x="480" y="136" text-anchor="end">%.4g</text>`, h.Low, h.Low+h.Width*float64(len(h.Counts)))
@@ -68,14 +70,24 @@ func intervals(m Metric) template.HTML {
 		lo, hi = lo-1, hi+1
 	}
 	at := func(v float64) float64 { return 10 + 180*(v-lo)/(hi-lo) }
+	line := func(ci [2]eval.Number, class string, y int) string { // an end that is not bounded reaches the edge
+		from, to := 0.0, 200.0
+		if ci[0].Defined() {
+			from = at(float64(ci[0]))
+		}
+		if ci[1].Defined() {
+			to = at(float64(ci[1]))
+		}
+		return fmt.Sprintf(`<line%s x1="%.1f" x2="%.1f" y1="%d" y2="%d"/>`, class, from, to, y, y)
+	}
 	var b strings.Builder
-	b.WriteString(`<svg class="line" viewBox="0 0 200 24" role="img">`)
+	b.WriteString(`<svg class="line" viewBox="0 0 200 24" aria-hidden="true">`) // the numbers stand beside it
 	if m.CI != nil {
-		fmt.Fprintf(&b, `<line x1="%.1f" x2="%.1f" y1="8" y2="8"/>`, at(float64(m.CI[0])), at(float64(m.CI[1])))
+		b.WriteString(line(*m.CI, "", 8))
 	}
 	fmt.Fprintf(&b, `<circle cx="%.1f" cy="8" r="3"/>`, at(float64(m.Score)))
 	if m.BeforeCI != nil {
-		fmt.Fprintf(&b, `<line class="before" x1="%.1f" x2="%.1f" y1="18" y2="18"/>`, at(float64(m.BeforeCI[0])), at(float64(m.BeforeCI[1])))
+		b.WriteString(line(*m.BeforeCI, ` class="before"`, 18))
 	}
 	if m.Before != nil && m.Before.Defined() {
 		fmt.Fprintf(&b, `<circle class="before" cx="%.1f" cy="18" r="3"/>`, at(float64(*m.Before)))

@@ -5,6 +5,7 @@ package page
 import (
 	"cmp"
 	"fmt"
+	"html/template"
 	"math"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 // Facts are all that a page says; they are its JSON form too.
 type Facts struct {
 	Title     string      `json:"title"`
+	Kind      string      `json:"kind"`
 	Model     string      `json:"model"`
 	Baseline  string      `json:"baseline,omitempty"`
 	Rows      int         `json:"rows"`
@@ -25,6 +27,25 @@ type Facts struct {
 	Histogram []Histogram `json:"histograms"`
 	Worst     []Worst     `json:"worst"`
 	WorstBy   string      `json:"worst_by,omitempty"`
+	Void      string      `json:"void,omitempty"`      // why nothing here counts
+	Signature string      `json:"signature,omitempty"` // of all metrics, where it is one
+	Pictures  []Picture   `json:"-"`
+
+	Confidence float64 `json:"-"` // of the intervals, in percent; 0: not told
+}
+
+// Picture is a drawing on the page, in trusted SVG.
+type Picture struct {
+	Title, Text string // the second is told below it
+	SVG         template.HTML
+}
+
+// Heading is what the page is called.
+func (f Facts) Heading() string {
+	if f.Kind == eval.KindExposure {
+		return "Memorization: " + f.Title
+	}
+	return "Evaluation " + f.Title
 }
 
 // Metric is a result, beside that of the baseline where there is one.
@@ -73,19 +94,24 @@ type Options struct {
 	Comparison  *eval.Comparison // of the baseline and the report
 	Predictions []eval.Answered  // of the report, in the order of its rows; may be empty
 	Worst       int              // rows to show
+	Pictures    []Picture
 }
 
 // Gather collects the facts of a report.
 func Gather(e eval.Evidence, o Options) (Facts, error) {
 	r := e.Report
-	f := Facts{Title: r.Name, Model: r.Model, Rows: r.Data.N, Data: r.Data.Fingerprint, Settings: string(r.Decoding),
+	f := Facts{Title: r.Name, Kind: r.Kind, Pictures: o.Pictures, Model: r.Model, Rows: r.Data.N, Data: r.Data.Fingerprint, Settings: string(r.Decoding),
 		Histogram: []Histogram{}, Worst: []Worst{}}
 	if o.Baseline != nil {
 		f.Baseline = o.Baseline.Report.Model
 	}
 	for _, m := range r.Metrics {
 		f.Metrics = append(f.Metrics, metric(m, o))
+		if m.Verdict == eval.VerdictVoid {
+			f.Void = m.Note
+		}
 	}
+	f.sign(r)
 	var rows *eval.Rows
 	if r.Rows != nil {
 		var err error
@@ -101,6 +127,20 @@ func Gather(e eval.Evidence, o Options) (Facts, error) {
 		}
 	}
 	return f, nil
+}
+
+// sign keeps what all metrics have in common: their signature, and how sure their intervals are.
+func (f *Facts) sign(r eval.Report) {
+	if r.Bootstrap != nil {
+		f.Confidence = 100 * r.Bootstrap.Confidence
+	}
+	for i, m := range r.Metrics {
+		if i > 0 && m.Signature != f.Signature {
+			f.Signature = ""
+			return
+		}
+		f.Signature = m.Signature
+	}
 }
 
 func metric(m eval.Result, o Options) Metric {
@@ -267,6 +307,12 @@ func (m Metric) Interval() string {
 	if m.CI == nil {
 		return ""
 	}
+	switch lo, hi := m.CI[0].Defined(), m.CI[1].Defined(); {
+	case lo && !hi:
+		return "at least " + m.CI[0].Format()
+	case hi && !lo:
+		return "at most " + m.CI[1].Format()
+	}
 	return m.CI[0].Format() + " to " + m.CI[1].Format()
 }
 
@@ -282,7 +328,7 @@ func (m Metric) PValue() string {
 func Markdown(f Facts) string {
 	var b strings.Builder
 	clean := strings.NewReplacer("|", "\\|", "\n", " ", "\r", " ", "<", "&lt;", "`", "'").Replace
-	fmt.Fprintf(&b, "# Evaluation %s\n\nModel `%s`, %d rows", clean(f.Title), clean(f.Model), f.Rows)
+	fmt.Fprintf(&b, "# %s\n\nModel `%s`, %d rows", clean(f.Heading()), clean(f.Model), f.Rows)
 	if f.Baseline != "" {
 		fmt.Fprintf(&b, ", baseline `%s`", clean(f.Baseline))
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -141,5 +142,35 @@ func TestFacts(t *testing.T) {
 	alone, err := page.Gather(eval.Evidence{Report: eval.Report{Metrics: []eval.Result{{Name: "x", Score: 1, Verdict: eval.VerdictOK}}}}, page.Options{})
 	if err != nil || len(alone.Metrics) != 1 || page.HTML(io.Discard, alone) != nil {
 		t.Errorf("a report without rows: %+v, %v", alone, err)
+	}
+}
+
+// An exposure test shows what it draws, what makes it void, and an interval without an upper end.
+func TestExposureTest(t *testing.T) {
+	ci := [2]eval.Number{8, eval.Number(math.NaN())}
+	r := eval.Report{Kind: eval.KindExposure, Name: "exposure", Bootstrap: &eval.Bootstrap{Confidence: 0.95}, Data: eval.DataFacts{N: 6}, Metrics: []eval.Result{
+		{Name: "exposure_max", Label: "highest exposure", Score: 9.97, CI: &ci, N: 6, Signature: "refs:1000", Verdict: eval.VerdictVoid, Note: "the control looks memorized"},
+		{Name: "exposure_mean", Score: 8, CI: &[2]eval.Number{7, 9}, N: 6, Signature: "refs:1000", Verdict: eval.VerdictOK},
+	}}
+	f, err := page.Gather(eval.Evidence{Report: r}, page.Options{Pictures: []page.Picture{{Title: "dose", Text: "told " + hostile, SVG: `<svg id="dose"></svg>`}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := page.HTML(&b, f); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
+	tokens(t, strings.ReplaceAll(text, "<!doctype html>", ""))
+	for _, want := range []string{
+		"<h1>Memorization: exposure</h1>", `<svg id="dose"></svg>`, "told &lt;script&gt;", "<b>Void:</b> the control looks memorized.",
+		"<td>at least 8.00</td>", "95 % interval", `x2="200.0"`, "highest exposure",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if n := strings.Count(text, "refs:1000"); n != 1 || strings.Contains(text, "NaN") {
+		t.Errorf("the signature stands %d times; want once, and no NaN", n)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp/syntax"
 	"slices"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 )
@@ -18,7 +19,17 @@ type automaton struct {
 	states  []state
 	known   map[string]int32
 	moves   []map[byte]int32 // by state
+	work    int              // instructions looked at so far
+	full    atomic.Bool      // a limit was met
 }
+
+// What an expression may cost, which others may have written. Those that people write, and schemas, need a
+// hundredth of it.
+const (
+	maxProgram = 1 << 16 // instructions
+	maxStates  = 1 << 16
+	maxWork    = 1 << 26
+)
 
 // state is where a text may be in the program, and the bytes of a rune that is not whole yet.
 type state struct {
@@ -38,6 +49,9 @@ func compile(expression string) (*automaton, error) {
 	program, err := syntax.Compile(parsed.Simplify())
 	if err != nil {
 		return nil, fmt.Errorf("compiling the expression: %w", err)
+	}
+	if len(program.Inst) > maxProgram {
+		return nil, fmt.Errorf("the expression is too large: %d steps, %d are allowed", len(program.Inst), maxProgram)
 	}
 	for _, inst := range program.Inst {
 		if inst.Op == syntax.InstEmptyWidth && syntax.EmptyOp(inst.Arg)&(syntax.EmptyWordBoundary|syntax.EmptyNoWordBoundary) != 0 {
@@ -111,6 +125,10 @@ func (a *automaton) add(s state) int32 {
 		return n
 	}
 	n := int32(len(a.states))
+	if n == maxStates || a.work > maxWork {
+		a.full.Store(true)
+		return dead // too many ways: some are given up
+	}
 	a.states = append(a.states, s)
 	a.moves = append(a.moves, map[byte]int32{})
 	a.known[string(key)] = n
@@ -131,6 +149,7 @@ func (a *automaton) next(from int32, b byte) int32 {
 }
 
 func (a *automaton) step(s state, b byte) int32 {
+	a.work += len(s.at)
 	text := s.broken + string([]byte{b})
 	if !utf8.FullRuneInString(text) {
 		if low, high := span(text); !a.some(s.at, low, high) {

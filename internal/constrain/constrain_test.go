@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -15,8 +16,8 @@ import (
 )
 
 // words is a vocabulary as of SentencePiece: pieces, some with a space before them, and letters.
-func words() constrain.Vocabulary {
-	v := constrain.Vocabulary{Texts: []string{"", ""}, End: 1, LeadingSpace: true}
+func words() *constrain.Vocabulary {
+	v := &constrain.Vocabulary{Texts: []string{"", ""}, End: 1, LeadingSpace: true}
 	v.Texts = append(v.Texts, " the", " cat", "cat", " ", "s", " a", "é", "日本", "-", "12", "1", "2", " 1",
 		"{", "}", "\"", ":", ",", "true", "[", "]", "\\", "n")
 	for c := 'a'; c <= 'z'; c++ {
@@ -26,15 +27,15 @@ func words() constrain.Vocabulary {
 }
 
 // letters is a vocabulary of bytes.
-func letters() constrain.Vocabulary {
-	v := constrain.Vocabulary{Texts: make([]string, 259), End: 1}
+func letters() *constrain.Vocabulary {
+	v := &constrain.Vocabulary{Texts: make([]string, 259), End: 1}
 	for i := range 256 {
 		v.Texts[3+i] = string([]byte{byte(i)})
 	}
 	return v
 }
 
-func decode(v constrain.Vocabulary, tokens []int32) string {
+func decode(v *constrain.Vocabulary, tokens []int32) string {
 	var text strings.Builder
 	for _, id := range tokens {
 		text.WriteString(v.Texts[id])
@@ -46,7 +47,7 @@ func decode(v constrain.Vocabulary, tokens []int32) string {
 }
 
 // walk writes at random what is allowed until the text ends or is long.
-func walk(t *testing.T, c *constrain.Constraint, v constrain.Vocabulary, rng *rand.Rand) (string, bool) {
+func walk(t *testing.T, c *constrain.Constraint, v *constrain.Vocabulary, rng *rand.Rand) (string, bool) {
 	t.Helper()
 	var written []int32
 	for range 60 {
@@ -70,7 +71,7 @@ func TestWhatIsAllowedMatches(t *testing.T) {
 	for _, expression := range []string{
 		`(the|a) cats?`, `[a-c]+-12`, `é(日本)*`, `^a{2,3}$`, `(?i)CAT( cat)*`, `-?\d+`, `.{1,6}`, `[^a-z]{2}`, `[\x{3000}-\x{9fff}]+`, `[é-ÿ]+|cat`,
 	} {
-		for name, v := range map[string]constrain.Vocabulary{"words": words(), "bytes": letters()} {
+		for name, v := range map[string]*constrain.Vocabulary{"words": words(), "bytes": letters()} {
 			c, err := constrain.Regexp(expression, v)
 			if err != nil {
 				t.Fatal(err)
@@ -122,8 +123,30 @@ func TestAllThatMatchesIsAllowed(t *testing.T) {
 	}
 }
 
+// TestCostly gives up expressions that others could write to keep a machine busy.
+func TestCostly(t *testing.T) {
+	v := letters()
+	c, err := constrain.Regexp(`(a|b)*a(a|b){25}`, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began, rng := time.Now(), rand.New(rand.NewPCG(5, 6))
+	for range 20_000 {
+		walk(t, c, v, rng)
+		if c.Full() {
+			break
+		}
+	}
+	if !c.Full() || time.Since(began) > time.Minute {
+		t.Errorf("full %v after %v", c.Full(), time.Since(began))
+	}
+	if cheap, err := constrain.Regexp(`(a|b)*a(a|b){5}`, v); err != nil || cheap.Full() {
+		t.Errorf("a small one: %v", err)
+	}
+}
+
 func TestWrongExpressions(t *testing.T) {
-	for _, expression := range []string{`(`, `\bcat`, `a**`} {
+	for _, expression := range []string{`(`, `\bcat`, `a**`, `((a{1000}){60}|b)`} {
 		if _, err := constrain.Regexp(expression, words()); err == nil {
 			t.Errorf("%q was taken", expression)
 		}

@@ -3,22 +3,45 @@ package constrain
 import (
 	"slices"
 	"sort"
+	"sync"
 )
 
-// Vocabulary is what tokens spell.
+// Vocabulary is what tokens spell. Constraints of many goroutines may have it together.
 type Vocabulary struct {
 	Texts []string // by id; "" for those that must not be written, as padding and sentinels
 	End   int32
 	// LeadingSpace says that a space that begins the text is not seen, as in SentencePiece.
 	LeadingSpace bool
+
+	once sync.Once
+	trie *node
+}
+
+// root is the prefix tree of the tokens.
+func (v *Vocabulary) root() *node {
+	v.once.Do(func() {
+		order := make([]int32, len(v.Texts))
+		for i := range order {
+			order[i] = int32(i)
+		}
+		sort.Slice(order, func(i, j int) bool { return v.Texts[order[i]] < v.Texts[order[j]] })
+		v.trie = &node{}
+		for _, id := range order {
+			if v.Texts[id] != "" {
+				v.trie.insert(v.Texts[id], id)
+			}
+		}
+	})
+	return v.trie
 }
 
 // Constraint holds texts to an expression. It is for one goroutine at a time.
 type Constraint struct {
 	automaton *automaton
-	vocab     Vocabulary
+	vocab     *Vocabulary
 	trie      *node
 	allowed   map[int32][]int32 // by state
+	kept      int               // tokens in them
 	first     []int32           // at the beginning of the text
 }
 
@@ -30,23 +53,12 @@ type node struct {
 }
 
 // Regexp allows the texts that match the whole expression, of Go's syntax.
-func Regexp(expression string, v Vocabulary) (*Constraint, error) {
+func Regexp(expression string, v *Vocabulary) (*Constraint, error) {
 	a, err := compile(expression)
 	if err != nil {
 		return nil, err
 	}
-	c := &Constraint{automaton: a, vocab: v, trie: &node{}, allowed: map[int32][]int32{}}
-	order := make([]int32, len(v.Texts))
-	for i := range order {
-		order[i] = int32(i)
-	}
-	sort.Slice(order, func(i, j int) bool { return v.Texts[order[i]] < v.Texts[order[j]] })
-	for _, id := range order {
-		if v.Texts[id] != "" {
-			c.trie.insert(v.Texts[id], id)
-		}
-	}
-	return c, nil
+	return &Constraint{automaton: a, vocab: v, trie: v.root(), allowed: map[int32][]int32{}}, nil
 }
 
 // insert adds a text; texts come in order.
@@ -108,9 +120,17 @@ func (c *Constraint) after(at int32) []int32 {
 	}
 	slices.Sort(list)
 	list = slices.Compact(list)
+	const most = 1 << 22 // tokens
+	if c.kept += len(list); c.kept > most {
+		clear(c.allowed)
+		c.kept = len(list)
+	}
 	c.allowed[at] = list
 	return list
 }
+
+// Full says that the expression has so many ways that some were given up: outputs may have ended for want of one.
+func (c *Constraint) Full() bool { return c.automaton.full.Load() }
 
 // collect adds the tokens below a node that the automaton lives through.
 func (c *Constraint) collect(list []int32, n *node, at int32) []int32 {

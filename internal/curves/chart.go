@@ -1,8 +1,14 @@
 package curves
 
 import (
+	"fmt"
+	"html/template"
+	"image/color"
 	"io"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -10,8 +16,14 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// XY is a point of a chart.
-type XY struct{ X, Y float64 }
+// XY is a point of a chart; Name is told where it is pointed at.
+type XY struct {
+	X, Y float64
+	Name string
+}
+
+// Bar is an interval at a place.
+type Bar struct{ X, Low, High float64 }
 
 // ChartLine is one named line; Level lines, which mark what others are compared with, are dashed.
 type ChartLine struct {
@@ -22,9 +34,12 @@ type ChartLine struct {
 
 // Chart is lines and single points over one pair of axes.
 type Chart struct {
+	Title  string
+	Text   string // what it shows, for those who cannot see it
 	X, Y   string // what the axes tell
 	Lines  []ChartLine
 	Points []XY
+	Bars   []Bar              // of the first line
 	Ticks  map[string]float64 // marks of the x axis; nil: chosen
 	Log    bool               // both axes, up to 1
 	Top    float64            // least upper end of the y axis
@@ -34,7 +49,7 @@ type Chart struct {
 func (c Chart) PNG(w io.Writer) error {
 	p := plot.New()
 	p.X.Label.Text, p.Y.Label.Text = c.X, c.Y
-	p.Legend.Top, p.Legend.Left = true, true
+	p.Legend.YOffs = 2.2 * vg.Centimeter // bottom right, where curves that grow leave room
 	if c.Ticks != nil {
 		var ticks plot.ConstantTicks
 		for label, at := range c.Ticks {
@@ -59,8 +74,11 @@ func (c Chart) PNG(w io.Writer) error {
 		if err != nil {
 			return err
 		}
-		dots.GlyphStyle = draw.GlyphStyle{Color: palette(0), Radius: vg.Points(2), Shape: draw.CircleGlyph{}}
+		dots.GlyphStyle = draw.GlyphStyle{Color: color.Gray{150}, Radius: vg.Points(2), Shape: draw.CircleGlyph{}}
 		p.Add(dots)
+	}
+	if err := c.addBars(p); err != nil {
+		return err
 	}
 	p.Y.Max = math.Max(p.Y.Max, c.Top)
 	if c.Log {
@@ -76,6 +94,153 @@ func (c Chart) PNG(w io.Writer) error {
 	}
 	_, err = to.WriteTo(w)
 	return err
+}
+
+// intervals are bars as gonum draws them.
+type intervals struct {
+	plotter.XYs
+	plotter.YErrors
+}
+
+func (c Chart) addBars(p *plot.Plot) error {
+	if len(c.Bars) == 0 {
+		return nil
+	}
+	var all intervals
+	for _, b := range c.Bars {
+		all.XYs = append(all.XYs, plotter.XY{X: b.X, Y: b.Low})
+		all.YErrors = append(all.YErrors, struct{ Low, High float64 }{0, b.High - b.Low})
+	}
+	drawn, err := plotter.NewYErrorBars(all)
+	if err != nil {
+		return err
+	}
+	drawn.Color, drawn.Width = palette(0), vg.Points(1.2)
+	p.Add(drawn)
+	return nil
+}
+
+// Size of a chart on a page.
+const (
+	chartWidth  = 560
+	chartHeight = 340
+	legendRow   = 18
+)
+
+// SVG draws the chart for a page.
+func (c Chart) SVG() (template.HTML, error) {
+	left, right, low, high := c.bounds()
+	d := drawing{Title: c.Title, Text: c.Text, X: c.X, Y: c.Y, Width: chartWidth, Frame: newFrame(chartWidth, chartHeight)}
+	scale := func(v float64) float64 { return v }
+	if c.Log {
+		scale = math.Log10
+	}
+	x := func(v float64) float64 {
+		return svgLeft + (scale(v)-scale(left))/(scale(right)-scale(left))*float64(d.Frame.W)
+	}
+	y := func(v float64) float64 {
+		return svgTop + (scale(high)-scale(v))/(scale(high)-scale(low))*float64(d.Frame.H)
+	}
+	d.XTicks, d.YTicks = c.ticks(left, right, x), ticks(low, high, y)
+	if c.Log {
+		d.YTicks = decades(low, high, y)
+	}
+	for _, p := range c.Points {
+		d.Dots = append(d.Dots, dot{x(p.X), y(p.Y), p.Name})
+	}
+	for _, b := range c.Bars {
+		d.Bars = append(d.Bars, bar{x(b.X), y(b.High), y(b.Low)})
+	}
+	for i, l := range c.Lines {
+		line := polyline{Color: cssColor(i), Dashes: l.dashes()}
+		var at strings.Builder
+		for _, p := range l.Points {
+			fmt.Fprintf(&at, "%.1f,%.1f ", x(p.X), y(p.Y))
+			if len(l.Points) <= fewPoints && !l.Level {
+				line.Dots = append(line.Dots, dot{x(p.X), y(p.Y), p.Name})
+			}
+		}
+		line.Points = strings.TrimSpace(at.String())
+		d.Lines = append(d.Lines, line)
+	}
+	d.Legend, d.Height = c.legend()
+	return d.write()
+}
+
+func (l ChartLine) dashes() string {
+	if l.Level {
+		return "6 3"
+	}
+	return ""
+}
+
+// bounds are those of the axes.
+func (c Chart) bounds() (left, right, low, high float64) {
+	left, low, right, high = math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
+	add := func(x, y float64) {
+		left, right, low, high = math.Min(left, x), math.Max(right, x), math.Min(low, y), math.Max(high, y)
+	}
+	for _, p := range c.Points {
+		add(p.X, p.Y)
+	}
+	for _, b := range c.Bars {
+		add(b.X, b.Low)
+		add(b.X, b.High)
+	}
+	for _, l := range c.Lines {
+		for _, p := range l.Points {
+			add(p.X, p.Y)
+		}
+	}
+	if math.IsInf(left, 0) {
+		return 0, 1, 0, 1
+	}
+	if c.Log {
+		low = math.Min(math.Min(left, low), 0.1)
+		return low, 1, low, 1
+	}
+	room := 0.03 * math.Max(right-left, 1)
+	return left - room, right + room, math.Min(low, 0), math.Max(high, math.Max(c.Top, 1e-9))
+}
+
+func (c Chart) ticks(low, high float64, at func(float64) float64) []tick {
+	switch {
+	case c.Log:
+		return decades(low, high, at)
+	case c.Ticks == nil:
+		return ticks(low, high, at)
+	}
+	var labelled []tick
+	for _, name := range slices.Sorted(maps.Keys(c.Ticks)) {
+		labelled = append(labelled, tick{at(c.Ticks[name]), name})
+	}
+	return labelled
+}
+
+// decades are the powers of ten of an axis.
+func decades(low, high float64, at func(float64) float64) []tick {
+	var labelled []tick
+	for power := math.Ceil(math.Log10(low) - 1e-9); power <= math.Log10(high)+1e-9; power++ {
+		v := math.Pow(10, power)
+		labelled = append(labelled, tick{at(v), label(v)})
+	}
+	return labelled
+}
+
+// legend puts the names of the lines into rows below the axes, and gives the height of it all.
+func (c Chart) legend() ([]legendItem, int) {
+	const stroke, gap = 24, 20
+	var items []legendItem
+	x, y := svgLeft, chartHeight+legendRow/2
+	for i, l := range c.Lines {
+		wide := stroke + gap + int(svgLetter*float64(len([]rune(l.Name))))
+		if x > svgLeft && x+wide > chartWidth {
+			x, y = svgLeft, y+legendRow
+		}
+		items = append(items, legendItem{Name: l.Name, Color: cssColor(i), Dashes: l.dashes(), X: x, To: x + stroke, Y: y})
+		x += wide
+	}
+	return items, y + legendRow/2
 }
 
 func points(list []XY) plotter.XYs {

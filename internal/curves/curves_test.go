@@ -2,7 +2,6 @@ package curves_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"encoding/xml"
 	"image/png"
 	"io"
@@ -194,10 +193,67 @@ func TestHTML(t *testing.T) {
 			t.Errorf("a drawing is not well formed: %v", err)
 		}
 	}
-	numbers := regexp.MustCompile(`const series = (\[.*?\]), to`).FindStringSubmatch(page)
-	var series []curves.Series
-	if numbers == nil || json.Unmarshal([]byte(numbers[1]), &series) != nil || series[0].Points[1] != (curves.Point{Step: 20, Value: 3}) {
+	numbers := regexp.MustCompile(`data-steps="(.*?)" data-values="(.*?)"`).FindStringSubmatch(page)
+	if numbers == nil || numbers[1] != "10 20 30" || numbers[2] != "4 3 2" {
 		t.Errorf("the numbers behind the first drawing: %v", numbers)
+	}
+}
+
+// TestChartSVG draws dots, a line with intervals and a level over two kinds of axes.
+func TestChartSVG(t *testing.T) {
+	const hostile = `<script>alert("x")</script>`
+	chart := curves.Chart{
+		Title: hostile, Text: "what it shows", X: "repetitions", Y: "bits", Top: 12, Ticks: map[string]float64{"0": 0, "1": 1},
+		Lines:  []curves.ChartLine{{Name: "mean", Points: []curves.XY{{X: 0, Y: 1}, {X: 1, Y: 10}}}, {Name: hostile, Level: true, Points: []curves.XY{{X: 0, Y: 10}, {X: 1, Y: 10}}}},
+		Points: []curves.XY{{X: 0, Y: 1.5, Name: "a secret: 1.5"}, {X: 1, Y: 10}}, Bars: []curves.Bar{{X: 1, Low: 8, High: 10}},
+	}
+	counts := func(c curves.Chart) map[string]int {
+		t.Helper()
+		svg, err := c.SVG()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(svg), hostile) || strings.Contains(string(svg), "NaN") || strings.Contains(string(svg), "Inf") {
+			t.Errorf("a name is taken for markup, or a place is no number: %s", svg)
+		}
+		found := map[string]int{}
+		d := xml.NewDecoder(strings.NewReader(string(svg)))
+		for token, err := d.Token(); err != io.EOF; token, err = d.Token() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e, ok := token.(xml.StartElement); ok {
+				found[e.Name.Local]++
+			}
+		}
+		return found
+	}
+	if got := counts(chart); got["polyline"] != 2 || got["circle"] != 4 || got["path"] != 1 || got["desc"] != 1 || got["title"] != 1 {
+		t.Errorf("exposure: %v", got)
+	}
+	roc := curves.Chart{Title: "ROC", Log: true, Lines: []curves.ChartLine{{Name: "loss", Points: []curves.XY{{X: 1e-3, Y: 1e-3}, {X: 0.1, Y: 0.4}, {X: 1, Y: 1}}}}}
+	if got := counts(roc); got["polyline"] != 1 || got["text"] != 4+4+1+1 { // 0.001, 0.01, 0.1, 1 on both axes, the legend and the axis
+		t.Errorf("ROC: %v", got)
+	}
+	if got := counts(curves.Chart{Title: "nothing"}); got["svg"] != 1 {
+		t.Errorf("an empty chart: %v", got)
+	}
+	var png bytes.Buffer
+	if err := chart.PNG(&png); err != nil {
+		t.Fatal(err)
+	}
+	if !colors(t, &png)[0x0072b2] {
+		t.Error("the picture has no line")
+	}
+}
+
+func TestSpark(t *testing.T) {
+	spark := curves.Series{Points: []curves.Point{{Step: 10, Value: 4}, {Step: 20, Value: 2}}}.Spark()
+	if err := xml.Unmarshal([]byte(spark), new(struct{})); err != nil || !strings.Contains(string(spark), `points="48.0,`) {
+		t.Errorf("%s, %v", spark, err)
+	}
+	if alone := (curves.Series{Points: []curves.Point{{Step: 10, Value: 4}}}).Spark(); alone != "" {
+		t.Errorf("one point is no curve: %s", alone)
 	}
 }
 

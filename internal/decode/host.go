@@ -43,21 +43,26 @@ func newHostDecoder(w Weights) (*hostDecoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	take := func(name string) []float32 {
-		v, takeErr := values(name)
-		err = errors.Join(err, takeErr)
+	read := func(name string) []float32 {
+		v, readErr := values(name)
+		err = errors.Join(err, readErr)
 		return v
 	}
+	take := func(name string) []float32 {
+		return shared(w, func(c *Common) map[string][]float32 { return c.vectors }, []string{name}, func() []float32 { return read(name) })
+	}
 	pack := func(in int, names ...string) *matvec.Matrix {
-		var parts [][]float32
-		for _, name := range names {
-			parts = append(parts, take(name))
-		}
-		m, packErr := matvec.Pack(w.Packed, in, parts...)
-		if packErr != nil {
-			err = errors.Join(err, fmt.Errorf("%s: %w", names[0], packErr))
-		}
-		return m
+		return shared(w, func(c *Common) map[string]*matvec.Matrix { return c.matrices }, names, func() *matvec.Matrix {
+			var parts [][]float32
+			for _, name := range names {
+				parts = append(parts, read(name))
+			}
+			m, packErr := matvec.Pack(w.Packed, in, parts...)
+			if packErr != nil {
+				err = errors.Join(err, fmt.Errorf("%s: %w", names[0], packErr))
+			}
+			return m
+		})
 	}
 	d := &hostDecoder{config: c, embedding: take(t5.Embedding), norm: take("decoder.final_layer_norm.weight")}
 	inner := c.NumHeads * c.DKV

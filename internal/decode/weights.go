@@ -6,6 +6,10 @@
 package decode
 
 import (
+	"slices"
+	"strings"
+	"sync"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
@@ -25,6 +29,35 @@ type Weights struct {
 	Update  []*tensors.Tensor // the adapter's tensors, in the order of its Specs
 	Compute dtypes.DType      // of the matrix products; 0: float32
 	Packed  matvec.Kind       // of the decoder's weights where it runs on the CPU
+	Common  *Common           // kept once for all engines on this base; nil: each has its own
+}
+
+// Common is what engines on one base, with other adapters or none, keep once for all of them: the weights of
+// the decoder that no adapter of theirs changes, as they are laid out for steps on the CPU. All must have the
+// same kind of Packed.
+type Common struct {
+	mu       sync.Mutex
+	matrices map[string]*matvec.Matrix
+	vectors  map[string][]float32
+}
+
+// NewCommon makes an empty one.
+func NewCommon() *Common {
+	return &Common{matrices: map[string]*matvec.Matrix{}, vectors: map[string][]float32{}}
+}
+
+// shared gives what of these tensors is kept, or makes and keeps it. What an adapter changes is made for it alone.
+func shared[V any](w Weights, kept func(c *Common) map[string]V, names []string, make func() V) V {
+	if w.Common == nil || w.Adapter != nil && slices.ContainsFunc(names, w.Adapter.Changes) {
+		return make()
+	}
+	w.Common.mu.Lock()
+	defer w.Common.mu.Unlock()
+	all, key := kept(w.Common), strings.Join(names, " ")
+	if _, found := all[key]; !found {
+		all[key] = make()
+	}
+	return all[key]
 }
 
 // Tensors lists all tensors in the order of Inputs.

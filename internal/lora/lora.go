@@ -352,6 +352,12 @@ func (a *Adapter) Attach(network *t5.Network, nodes []*Node) {
 	}
 }
 
+// Changes says whether the adapter makes something else of a tensor of the base.
+func (a *Adapter) Changes(name string) bool {
+	_, touched := a.at[name]
+	return touched || slices.ContainsFunc(a.saved, func(s t5.Spec) bool { return s.Name == name })
+}
+
 // Merge gives what the adapter makes of a tensor of the base [out, in]: W + s·B·A, with DoRA
 // scaled row by row to the lengths learned, accumulated in float64; a tensor that learned in full
 // is the adapter's own. What the adapter does not touch comes back as it was.

@@ -11,9 +11,9 @@ import (
 	"github.com/t5ctl/t5ctl/internal/vocab"
 )
 
-// Constrain holds every output to a regular expression; see constrain.Regexp.
+// Constrain holds every output to a regular expression.
 func (m *Model) Constrain(expression string) error {
-	c, err := constrain.Regexp(expression, m.vocabulary())
+	c, err := m.Constraint(expression)
 	if err != nil {
 		return err
 	}
@@ -21,10 +21,16 @@ func (m *Model) Constrain(expression string) error {
 	return nil
 }
 
+// Constraint is what holds outputs to a regular expression; see constrain.Regexp. It may be called from many
+// goroutines; what it gives is for the one that decodes.
+func (m *Model) Constraint(expression string) (*constrain.Constraint, error) {
+	return constrain.Regexp(expression, m.words())
+}
+
 // vocabulary is what the tokens spell, for constraints.
-func (m *Model) vocabulary() constrain.Vocabulary {
+func (m *Model) vocabulary() *constrain.Vocabulary {
 	t := m.Tokenizer
-	v := constrain.Vocabulary{Texts: make([]string, m.Config.VocabSize), End: t.EOSID(), LeadingSpace: t.Mode() != vocab.ModeBytes}
+	v := &constrain.Vocabulary{Texts: make([]string, m.Config.VocabSize), End: t.EOSID(), LeadingSpace: t.Mode() != vocab.ModeBytes}
 	mute := []int32{t.PadID(), t.EOSID(), t.UnkID()}
 	for k := range t.Sentinels() {
 		id, _ := t.Sentinel(k)

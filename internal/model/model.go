@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
+	"github.com/t5ctl/t5ctl/internal/constrain"
 	"github.com/t5ctl/t5ctl/internal/decode"
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/lora"
@@ -107,50 +109,13 @@ type Model struct {
 	backend  *device.Backend
 	engine   *decode.Engine
 	release  func()
+	words    func() *constrain.Vocabulary
 	drawn    uint64 // inputs so far, each with a random stream of its own
 }
 
 // Open reads a model folder onto a backend.
 func Open(b *device.Backend, dir string, o Options) (*Model, error) {
-	checkpoint, err := t5.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = checkpoint.Close() }() // its tensors were copied
-	metadata := checkpoint.Metadata
-	w := decode.Weights{Config: checkpoint.Config}.In(o.Precision)
-	if w.Base, err = checkpoint.Place(b.Float32); err != nil {
-		return nil, err
-	}
-	plain := w
-	if o.Adapter != "" {
-		if metadata, err = placeAdapter(b, &w, o.Adapter, metadata); err != nil {
-			return nil, err
-		}
-	}
-	tok, err := OpenTokenizer(dir, o.TokenizerPath, o.TokenizerMode, metadata)
-	if err != nil {
-		return nil, err
-	}
-	generation, err := decode.ReadOptions(dir, decode.DefaultOptions())
-	if err != nil {
-		return nil, err
-	}
-	if o.Adapter != "" {
-		if generation, err = decode.ReadOptions(o.Adapter, generation); err != nil {
-			return nil, err
-		}
-	}
-	m := Over(b, w, tok, o)
-	m.Generation, m.Prefix = generation, metadata[metaPrefix]
-	m.base = plain
-	m.identity = identity(dir, "model") + " " + identity(o.Adapter, "adapter_model")
-	m.release = func() {
-		for _, t := range w.Tensors() {
-			_ = t.FinalizeAll() // nothing else holds them
-		}
-	}
-	return m, nil
+	return new(Shelf).Open(b, dir, o)
 }
 
 // identity names a folder's weights by path, size and time.
@@ -198,6 +163,7 @@ func Over(b *device.Backend, w decode.Weights, tok *vocab.Tokenizer, o Options) 
 		m.maxInput = 512
 	}
 	m.engine.Compiled = o.Compiled
+	m.words = sync.OnceValue(m.vocabulary)
 	return m
 }
 
@@ -210,11 +176,7 @@ func (m *Model) With(adapter string) (*Model, error) {
 		return nil, err
 	}
 	other := Over(m.backend, w, m.Tokenizer, Options{MaxInput: m.maxInput, Compiled: m.engine.Compiled})
-	other.release = func() {
-		for _, t := range w.Update {
-			_ = t.FinalizeAll() // nothing else holds them
-		}
-	}
+	other.release = func() { free(w) }
 	if err := checkTokenizer(adapter, metadata, m.Tokenizer); err != nil {
 		other.Close()
 		return nil, err

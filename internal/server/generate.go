@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -29,6 +30,7 @@ type call struct {
 	lane    *lane // nil until one is reached
 	job     *Job
 	began   time.Time // decoding; zero where it did not come to that
+	share   float64   // of the time of decoding, in seconds
 	growing *growing  // nil unless the answer is streamed
 	answer  Answer
 	err     error // why there is no answer
@@ -83,6 +85,7 @@ func (c *call) handle(ctx context.Context, r *http.Request) {
 		if ok {
 			c.answer = found
 			c.answer.ID, c.answer.Cached, c.answer.QueueMS, c.answer.TotalMS = c.id, true, 0, milliseconds(time.Since(c.arrived))
+			c.answer.Usage.DecodeMS, c.answer.Usage.Cost = 0, 0
 			c.write()
 			return
 		}
@@ -192,9 +195,14 @@ func (c *call) decode(ctx context.Context) bool {
 		return false
 	}
 	c.began = j.started
+	c.share = out.result.share
+	perSecond, mean := s.options.Price/3600, c.lane.took(c.share)
 	c.answer = Answer{
 		ID: c.id, Model: c.lane.version.String(), Digest: c.lane.version.Digest, Output: out.result.Outputs[0].Text, Outputs: out.result.Outputs,
-		Usage: Usage{InputTokens: j.Plan.InputTokens, OutputTokens: out.result.Tokens, InputTruncated: j.Plan.Truncated}, Seed: j.Plan.Seed,
+		Usage: Usage{
+			InputTokens: j.Plan.InputTokens, OutputTokens: out.result.Tokens, InputTruncated: j.Plan.Truncated,
+			DecodeMS: math.Round(c.share*1e6) / 1e3, Cost: perSecond * c.share, CostPer1000: perSecond * mean * 1000,
+		}, Seed: j.Plan.Seed,
 		QueueMS: milliseconds(c.began.Sub(c.arrived)), TotalMS: milliseconds(time.Since(c.arrived)),
 	}
 	c.write()
@@ -229,6 +237,7 @@ func (c *call) after() {
 	m.queued.WithLabelValues(v.Model, v.Number).Observe(c.began.Sub(c.arrived).Seconds())
 	m.inputs.WithLabelValues(v.Model, v.Number).Add(float64(c.answer.Usage.InputTokens))
 	m.outputs.WithLabelValues(v.Model, v.Number).Add(float64(c.answer.Usage.OutputTokens))
+	m.decoded(v, c.share, c.server.options.Price)
 	if c.answer.Outputs[0].Cut {
 		m.limitHits.WithLabelValues(v.Model, v.Number).Inc()
 	}

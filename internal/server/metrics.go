@@ -18,6 +18,8 @@ type metrics struct {
 	queued      *prometheus.HistogramVec // model, version
 	inputs      *prometheus.CounterVec   // model, version
 	outputs     *prometheus.CounterVec   // model, version
+	decoding    *prometheus.CounterVec   // model, version
+	cost        *prometheus.CounterVec   // model, version
 	limitHits   *prometheus.CounterVec   // model, version
 	empty       *prometheus.CounterVec   // model, version
 	truncated   *prometheus.CounterVec   // model, version
@@ -60,6 +62,8 @@ func newMetrics() *metrics {
 	m.queued = histogram("queue_duration_seconds", "Time that a request waited before it was decoded.", seconds)
 	m.inputs = counter("input_tokens_total", "Tokens of inputs, answers from the cache left out.", "model", "version")
 	m.outputs = counter("output_tokens_total", "Tokens generated, answers from the cache left out.", "model", "version")
+	m.decoding = counter("decode_seconds_total", "Time of decoding, divided among the requests that were decoded together.", "model", "version")
+	m.cost = counter("cost_total", "Cost of the time of decoding, by --price-per-hour; 0 without one.", "model", "version")
 	m.limitHits = counter("length_limit_hits_total", "Answers whose first output was cut by max_new_tokens.", "model", "version")
 	m.empty = counter("empty_outputs_total", "Answers whose first output has no text.", "model", "version")
 	m.truncated = counter("inputs_truncated_total", "Inputs that were longer than the model takes and were cut.", "model", "version")
@@ -90,4 +94,10 @@ func (m *metrics) answered(v Version, code int, took time.Duration) {
 	if code == 200 {
 		m.duration.WithLabelValues(v.Model, v.Number).Observe(took.Seconds())
 	}
+}
+
+// decoded counts a request's share of the time of decoding, in seconds, and what it cost.
+func (m *metrics) decoded(v Version, share, price float64) {
+	m.decoding.WithLabelValues(v.Model, v.Number).Add(share)
+	m.cost.WithLabelValues(v.Model, v.Number).Add(share / 3600 * price)
 }

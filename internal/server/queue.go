@@ -41,6 +41,27 @@ type Job struct {
 	started time.Time
 	done    chan outcome // holds one
 	ended   bool         // the outcome is there; for the queue's goroutine
+	clock   *shares      // nil until it is decoded
+	from    float64      // the clock when its decoding began
+}
+
+// shares divides the time of decoding among the requests under way: its clock advances by a second for each
+// second and request. What it has advanced by while one was decoded is that one's share, and all shares
+// together are the time that something was decoded. It is for the queue's goroutine.
+type shares struct {
+	at  time.Time
+	now float64 // seconds
+	n   int     // requests under way
+}
+
+// change counts requests in and out, and gives the clock.
+func (s *shares) change(by int) float64 {
+	at := time.Now()
+	if s.n > 0 {
+		s.now += at.Sub(s.at).Seconds() / float64(s.n)
+	}
+	s.at, s.n = at, s.n+by
+	return s.now
 }
 
 // Gone is closed once nobody waits for the job any more.
@@ -50,6 +71,8 @@ func (j *Job) Gone() <-chan struct{} { return j.ctx.Done() }
 type Result struct {
 	Outputs []Output
 	Tokens  int // generated
+
+	share float64 // of the time of decoding, in seconds
 }
 
 type outcome struct {
@@ -65,6 +88,7 @@ type queue struct {
 	turn    time.Duration // how long a job may wait for those of another class or version to end
 	full    int           // jobs of a batch that is not waited for any longer
 	metrics *metrics
+	clock   shares
 
 	mu      sync.Mutex
 	pending []*Job
@@ -240,6 +264,7 @@ func (f *flowing) next(ctx context.Context, free int, idle bool) []*Job {
 		taken, wait := f.queue.take(f, free, idle)
 		for _, j := range taken {
 			f.under[j] = true
+			j.clock, j.from = &f.queue.clock, f.queue.clock.change(1)
 		}
 		if len(taken) > 0 {
 			v := f.lane.version
@@ -307,6 +332,9 @@ func (q *queue) take(f *flowing, free int, idle bool) (taken []*Job, wait time.D
 func (j *Job) Done(r Result, err error) {
 	if !j.ended {
 		j.ended = true
+		if j.clock != nil {
+			r.share = j.clock.change(-1) - j.from
+		}
 		j.done <- outcome{r, err}
 	}
 }

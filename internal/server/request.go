@@ -39,6 +39,11 @@ type Settings struct {
 	MinP               *float64 `json:"min_p,omitempty"`
 	TypicalP           *float64 `json:"typical_p,omitempty"`
 	Seed               *uint64  `json:"seed,omitempty"`
+
+	// What outputs are held to, one of these at most: a regular expression, a JSON Schema, texts to choose from.
+	Regex   *string         `json:"regex,omitempty"`
+	Schema  json.RawMessage `json:"schema,omitempty"`
+	Choices []string        `json:"choices,omitempty"`
 }
 
 // RequestError says what is wrong with a request.
@@ -94,7 +99,7 @@ func keys() []string {
 	return []string{
 		"input", "model", "stream", "no_cache", "settings", "max_new_tokens", "min_new_tokens", "num_beams", "num_return_sequences",
 		"length_penalty", "early_stopping", "repetition_penalty", "no_repeat_ngram_size", "do_sample", "temperature", "top_k", "top_p",
-		"min_p", "typical_p", "seed",
+		"min_p", "typical_p", "seed", "regex", "schema", "choices",
 	}
 }
 
@@ -117,6 +122,8 @@ type Output struct {
 	Text  string  `json:"text"`
 	Score float64 `json:"score,omitempty"` // beams: log-probability over length^length_penalty
 	Cut   bool    `json:"cut,omitempty"`   // max_new_tokens ended it
+
+	Probability *float64 `json:"probability,omitempty"` // of a choice, among all
 }
 
 // Usage counts tokens.
@@ -124,4 +131,8 @@ type Usage struct {
 	InputTokens    int  `json:"input_tokens"`
 	OutputTokens   int  `json:"output_tokens"`
 	InputTruncated bool `json:"input_truncated,omitempty"`
+
+	DecodeMS    float64 `json:"decode_ms"`               // its share of the time of decoding, which it had with others
+	Cost        float64 `json:"cost,omitempty"`          // of that time, by the price of an hour
+	CostPer1000 float64 `json:"cost_per_1000,omitempty"` // of 1,000 requests like those to this version so far
 }

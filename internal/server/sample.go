@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -87,11 +88,29 @@ func (s *Sampler) take(c *call, m *metrics) {
 	row.Input, _ = document.Redact(c.request.Input)
 	row.Output, _ = document.Redact(c.answer.Output)
 	result := "kept"
-	if err := s.write(row, c.request.Settings, now); err != nil {
+	if err := s.write(row, redacted(c.request.Settings, document), now); err != nil {
 		result = "failed"
 		c.server.log.Error("sample not kept", "id", c.id, "error", err.Error())
 	}
 	m.samples.WithLabelValues(result).Inc()
+}
+
+// redacted gives settings whose texts, those that outputs are held to, are redacted as the input is. A schema
+// that is none after that is left out.
+func redacted(s Settings, document *pii.Document) Settings {
+	if s.Regex != nil {
+		expression, _ := document.Redact(*s.Regex)
+		s.Regex = &expression
+	}
+	schema, _ := document.Redact(string(s.Schema))
+	if s.Schema = json.RawMessage(schema); !json.Valid(s.Schema) {
+		s.Schema = nil
+	}
+	s.Choices = slices.Clone(s.Choices)
+	for i, choice := range s.Choices {
+		s.Choices[i], _ = document.Redact(choice)
+	}
+	return s
 }
 
 func (s *Sampler) write(row Sample, settings Settings, now time.Time) error {

@@ -43,6 +43,7 @@ type Options struct {
 	Follow      time.Duration // how often references are looked at; 0: never
 	Drain       time.Duration // how long requests may still take once the server is to end
 	MaxBody     int64         // bytes of a request
+	Price       float64       // of an hour of this machine; 0: no costs are told
 	CacheBytes  int           // of kept answers; 0: none are kept
 	ScanOutputs bool          // count personal data in outputs
 	LogText     bool          // inputs and outputs in the log

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -648,6 +650,76 @@ func TestCache(t *testing.T) {
 	r.await(t, func() bool { return ask(`{"input": "d"}`).Output == "v2:d" })
 	if a := ask(`{"input": "c"}`); a.Cached || a.Output != "v2:c" {
 		t.Errorf("after the switch: %+v", a)
+	}
+}
+
+// The shares of requests that are decoded together add up to the time that it took, and no more; each costs its
+// share, and an answer out of the cache nothing.
+func TestCost(t *testing.T) {
+	s := newStore(map[string]string{"m@production": "v1"})
+	step := make(chan struct{})
+	s.model("v1", &echo{name: "v1", slots: 4, step: step})
+	stopped := make(chan struct{})
+	defer close(stopped)
+	go func() { // a step each millisecond
+		for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
+			select {
+			case step <- struct{}{}:
+			case <-stopped:
+				tick.Stop()
+				return
+			}
+		}
+	}()
+	o := options()
+	o.Price, o.CacheBytes = 3600, 1<<20 // one a second
+	r := start(t, s, o)
+	const clients, rows = 4, 5
+	began := time.Now()
+	var mu sync.Mutex
+	var sum float64
+	var last server.Usage
+	var group sync.WaitGroup
+	for c := range clients {
+		group.Go(func() {
+			for i := range rows {
+				_, body := r.post(t, fmt.Sprintf(`{"input": "client %d, row %d"}`, c, i))
+				var a server.Answer
+				if err := json.Unmarshal([]byte(body), &a); err != nil {
+					t.Error(err)
+				}
+				if a.Usage.DecodeMS <= 0 || math.Abs(a.Usage.Cost-a.Usage.DecodeMS/1000) > 1e-6 || a.Usage.CostPer1000 <= 0 {
+					t.Errorf("usage %+v", a.Usage)
+				}
+				mu.Lock()
+				sum += a.Usage.Cost
+				last = a.Usage
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	whole := time.Since(began).Seconds()
+	if sum > whole || sum < whole/4 {
+		t.Errorf("%d requests cost %.3f in %.3f s", clients*rows, sum, whole)
+	}
+	if mean := sum / (clients * rows) * 1000; last.CostPer1000 < mean/2 || last.CostPer1000 > mean*2 {
+		t.Errorf("1,000 requests cost %.1f, by the last answer %.1f", mean, last.CostPer1000)
+	}
+	_, body := r.post(t, `{"input": "client 0, row 0"}`)
+	var cached server.Answer
+	if err := json.Unmarshal([]byte(body), &cached); err != nil || !cached.Cached || cached.Usage.Cost != 0 || cached.Usage.DecodeMS != 0 {
+		t.Errorf("%v in %s", err, body)
+	}
+	_, text := r.get(t, "/metrics")
+	for _, name := range []string{"cost_total", "decode_seconds_total"} {
+		found := regexp.MustCompile(`t5ctl_serve_` + name + `\{model="m",version="v1"\} ([0-9.e-]+)`).FindStringSubmatch(text)
+		if found == nil {
+			t.Fatalf("no %s in %s", name, text)
+		}
+		if value, err := strconv.ParseFloat(found[1], 64); err != nil || math.Abs(value-sum) > 1e-4 {
+			t.Errorf("%s is %s, the answers say %.6f", name, found[1], sum)
+		}
 	}
 }
 

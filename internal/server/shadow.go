@@ -103,6 +103,7 @@ func (m *mirror) answer(ctx context.Context, c copied) {
 	}
 	took := time.Since(began)
 	m.server.metrics.shadowTime.WithLabelValues(l.version.Model, l.version.Number).Observe(took.Seconds())
+	m.server.metrics.decoded(l.version, out.result.share, m.server.options.Price)
 	side := Side{Model: l.version.String(), Output: out.result.Outputs[0].Text, Tokens: out.result.Tokens, MS: milliseconds(took)}
 	count(map[bool]string{true: "same", false: "different"}[side.Output == c.side.Output])
 	if m.server.options.Compare != nil {

@@ -59,6 +59,18 @@ type lane struct {
 	users   int  // requests on their way
 	retired bool // no more requests come
 	free    func(*lane)
+
+	decoded int     // requests so far
+	seconds float64 // of decoding that they took together
+}
+
+// took counts a request's share of the time of decoding, and gives the mean share so far.
+func (l *lane) took(share float64) (mean float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.decoded++
+	l.seconds += share
+	return l.seconds / float64(l.decoded)
 }
 
 // enter counts a request in; no says that the lane is on its way out.

@@ -50,6 +50,10 @@ func work(job []string) int {
 	case "collect": // [DIE-AT-STEP]
 		dieAt(store, args)
 		_, err = r.Collect(context.Background(), "m", registry.SweepOptions{})
+	case "sweep": // collects what is older than an hour until it is killed
+		for err == nil {
+			_, err = r.Collect(context.Background(), "m", registry.SweepOptions{Grace: time.Hour})
+		}
 	case "rotate": // [DIE-AT-STEP]: the key "ci" that lies beside the store
 		dieAt(store, args)
 		err = rotate(root, store)
@@ -60,10 +64,12 @@ func work(job []string) int {
 			return 9
 		}
 		return work(append([]string{args[1], root}, args[2:]...))
-	case "busy": // FOLDER FOLDER: until killed
+	case "busy": // FOLDER FOLDER: pushes, promotes, collects and rotates a key until it is killed
 		for i := 0; ; i++ {
 			_, _ = os.Stdout.WriteString(".")
 			err = errors.Join(err, pushFolder(r, args[i%2]), promoteRef(r, fmt.Sprintf("m@v%d", i%2+1), fmt.Sprintf("c%d-%d", os.Getpid(), i), ""))
+			_, collectErr := r.Collect(context.Background(), "m", registry.SweepOptions{})
+			err = errors.Join(err, collectErr, rotate(root, store))
 			if err != nil {
 				break
 			}

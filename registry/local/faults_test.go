@@ -238,10 +238,13 @@ func again(args []string, _ int) []string {
 	return args
 }
 
-// TestKilledAtAnyTime kills a process that pushes and promotes without end, 40 times at other
-// moments, and looks at what it has left.
+// TestKilledAtAnyTime kills a process that pushes, promotes, collects and rotates a key without end, 40 times
+// at other moments, and looks at what it has left.
 func TestKilledAtAnyTime(t *testing.T) {
 	root := filepath.Join(tempDir(t), "registry")
+	if _, err := keysOf(root).Create("ci"); err != nil {
+		t.Fatal(err)
+	}
 	a, b := registrytest.WriteModel(t, tempDir(t), 1), registrytest.WriteModel(t, tempDir(t), 2)
 	random := rand.New(rand.NewPCG(40, 1))
 	var last int64
@@ -271,10 +274,11 @@ func TestKilledAtAnyTime(t *testing.T) {
 		}
 		last = audit.Head.Seq
 	}
-	if err := errors.Join(pushFolder(open(root), a), pushFolder(open(root), b)); err != nil {
+	if err := errors.Join(pushFolder(open(root), a), pushFolder(open(root), b), rotate(root, local.Open(root))); err != nil {
 		t.Fatal(err)
 	}
 	sound(t, root, false)
+	checkRotations(t, root)
 	if n := versions(t, root); n != 2 {
 		t.Errorf("%d versions of two models", n)
 	}
@@ -285,17 +289,55 @@ func TestKilledAtAnyTime(t *testing.T) {
 		t.Errorf("gc left %v", left)
 	}
 	sound(t, root, false)
-	t.Logf("faults: folder: 40 kills at random moments, %d records, nothing torn", last)
+	t.Logf("faults: folder: push, promote, gc and rotate killed at 40 random moments, %d records, nothing torn", last)
 }
 
-// TestTwentyProcesses lets twenty processes write to one store at once: each pushes a version
-// and promotes it to a channel of its own, and all want one channel of which one gets it.
+// checkRotations holds that each key was followed by the one that the next rotation ended, and the last by
+// the key that is in use: no death between log and key file has cut the chain.
+func checkRotations(t *testing.T, root string) {
+	t.Helper()
+	now, err := keysOf(root).Load("ci")
+	if err != nil {
+		t.Fatal(err)
+	}
+	history, err := open(root).History(t.Context(), "m", "", registry.Moment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, rotations := "", 0
+	for _, e := range history.Events {
+		if e.Kind != registry.KindRotate {
+			continue
+		}
+		if rotations++; next != "" && e.Key.ID != next {
+			t.Errorf("record %d has %s followed by %s, the one before named %s", e.Seq, e.Key.ID, e.Key.Next, next)
+		}
+		next = e.Key.Next
+	}
+	if rotations == 0 || next != now.ID {
+		t.Errorf("after %d rotations the log names key %s, in use is %s", rotations, next, now.ID)
+	}
+}
+
+// TestTwentyProcesses lets twenty processes write to one store at once, beside one that collects without end:
+// each pushes a version and promotes it to a channel of its own, and all want one channel of which one gets it.
 func TestTwentyProcesses(t *testing.T) {
 	const processes = 20
 	root, folders := filled(t, 1)
 	for i := range processes {
 		folders = append(folders, registrytest.WriteModel(t, tempDir(t), byte(i+100)))
 	}
+	sweeper := child(t, "sweep", root)
+	if err := sweeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = sweeper.Process.Kill() // it fails where the process has ended, which the code tells
+		_ = sweeper.Wait()
+		if code := sweeper.ProcessState.ExitCode(); code != -1 {
+			t.Errorf("gc ended by itself, with %d", code)
+		}
+	}()
 	all := func(job func(i int) []string) []int {
 		var cmds []*exec.Cmd
 		for i := range processes {
@@ -326,7 +368,7 @@ func TestTwentyProcesses(t *testing.T) {
 		t.Errorf("%d promotions succeeded, %d channels are there, %v", own[0], len(channels), err)
 	}
 	one := all(func(i int) []string { return []string{"promote", root, fmt.Sprintf("m@v%d", i+2), "prod", "v1"} })
-	t.Logf("faults: folder: %d processes: %d pushes and %d promotions kept, %d winner of one channel", processes, processes, own[0], one[0])
+	t.Logf("faults: folder: %d processes beside gc: %d pushes and %d promotions kept, %d winner of one channel", processes, processes, own[0], one[0])
 	if one[0] != 1 || one[1] != processes-1 {
 		t.Errorf("%d winners and %d conflicts of %d", one[0], one[1], processes)
 	}

@@ -343,6 +343,204 @@ func TestFaultyServer(t *testing.T) {
 	}
 }
 
+// TestServerFull fills the disk of a server: the error says so, nothing half is tagged, and with room again the
+// same push ends. The disk is one in memory, which not everybody may mount.
+func TestServerFull(t *testing.T) {
+	program := distributionProgram(t)
+	dir := t.TempDir()
+	mount := func(options string) error {
+		return exec.Command("mount", "-t", "tmpfs", "-o", options, "tmpfs", dir).Run()
+	}
+	if err := mount("size=4m"); err != nil {
+		t.Skipf("NOT CHECKED: no disk of 4 MiB can be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := exec.Command("umount", "--lazy", dir).Run(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := server{data: dir}
+	start(t, &s, program, "")
+	request := registrytest.Request(t, "m", 1)
+	if err := os.WriteFile(filepath.Join(request.Dir, "model.safetensors"), bytes.Repeat([]byte("weights "), 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	options := oci.Options{Memory: t.TempDir(), Retries: 1}
+	_, err := newRegistry(openWith(t, s, options)).Push(t.Context(), request)
+	if e := (*oci.ServerError)(nil); !errors.As(err, &e) || e.Status != http.StatusInternalServerError {
+		t.Errorf("pushed onto a full disk: %v", err)
+	}
+	tags, _, tagErr := open(t, s).Tags(t.Context(), "m")
+	if refused := (*oci.ServerError)(nil); len(tags) > 0 || tagErr != nil && !errors.As(tagErr, &refused) {
+		t.Errorf("after that there are the tags %v, %v", tags, tagErr)
+	}
+	if err := mount("remount,size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newRegistry(openWith(t, s, options)).Push(t.Context(), request); err != nil {
+		t.Fatalf("with room again: %v", err)
+	}
+	if audit := sound(t, open(t, s)); audit.Versions != 1 || audit.Head.Seq != 1 {
+		t.Errorf("%d versions, %d records of one push", audit.Versions, audit.Head.Seq)
+	}
+	t.Logf("faults: distribution: disk of 4 MiB, a version of 8: answers 500, nothing is tagged; with more room the same push ends")
+}
+
+// TestRedirects lets a server send requests on: what is read may come from elsewhere on this machine, without
+// our credentials and if it is what was asked for; what is written goes nowhere else.
+func TestRedirects(t *testing.T) {
+	content := bytes.Repeat([]byte("0123456789abcdef"), 3*part/16)
+	var arrived, told atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		arrived.Add(1)
+		if r.Header.Get("Authorization") != "" {
+			told.Add(1)
+		}
+		if strings.HasSuffix(r.URL.Path, "/wrong") {
+			_, _ = w.Write(bytes.ToUpper(content))
+			return
+		}
+		_, _ = w.Write(content)
+	}))
+	t.Cleanup(other.Close)
+	const closed = "Basic YWxpOm9wZW4gc2VzYW1l"
+	tests := map[string]struct {
+		method, path, to string
+		code             int
+		want             string // in the error of a push, or of reading it back; "": survived
+		reached          bool   // the other place was asked
+	}{
+		"reading, elsewhere":               {http.MethodGet, "/blobs/sha256", other.URL + "/right", 307, "", true},
+		"reading, other bytes elsewhere":   {http.MethodGet, "/blobs/sha256", other.URL + "/wrong", 307, "digest", true},
+		"reading, another machine":         {http.MethodGet, "/blobs/sha256", "http://example.com/x", 302, "to http://example.com, without TLS", false},
+		"reading, in circles":              {http.MethodGet, "/blobs/sha256", "", 307, "after many others", false},
+		"beginning an upload, elsewhere":   {http.MethodPost, "/uploads/", other.URL, 307, "which is not the server that was named", false},
+		"a part of an upload, elsewhere":   {http.MethodPatch, "/uploads/", other.URL, 308, "which is not the server that was named", false},
+		"the end of an upload, elsewhere":  {http.MethodPut, "/uploads/", other.URL, 307, "which is not the server that was named", false},
+		"an upload that becomes a reading": {http.MethodPut, "/uploads/", other.URL, 303, "which is not the server that was named", false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			arrived.Store(0)
+			s := through(t, memoryServer(t, false, nil), func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.Header.Get("Authorization") != closed {
+						w.Header().Set("WWW-Authenticate", `Basic realm="here"`)
+						w.WriteHeader(http.StatusUnauthorized)
+						return
+					}
+					if r.Method == tt.method && strings.Contains(r.URL.Path, tt.path) {
+						to := tt.to
+						if to == "" {
+							to = r.URL.Path
+						}
+						_, _ = io.Copy(io.Discard, r.Body)
+						http.Redirect(w, r, to, tt.code)
+						return
+					}
+					next.ServeHTTP(w, r)
+				})
+			})
+			docker := t.TempDir()
+			t.Setenv("DOCKER_CONFIG", docker)
+			config := fmt.Sprintf(`{"auths": {%q: {"auth": %q}}}`, s.host, strings.TrimPrefix(closed, "Basic "))
+			if err := os.WriteFile(filepath.Join(docker, "config.json"), []byte(config), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			store := openWith(t, s, oci.Options{Memory: t.TempDir(), Chunk: part, Retries: 1})
+			blob, file := big(t, 3*part)
+			err := store.Put(t.Context(), "m", blob, file)
+			if err == nil {
+				err = readBack(t, store, blob)
+			}
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+			if reached := arrived.Load() > 0; reached != tt.reached {
+				t.Errorf("the other place was asked: %v", reached)
+			}
+			if told.Load() > 0 {
+				t.Error("the other place was given our credentials")
+			}
+		})
+	}
+}
+
+// TestLyingServer lets a server answer with what was not asked for: nothing is resolved, verified or pulled.
+func TestLyingServer(t *testing.T) {
+	s := memoryServer(t, false, nil)
+	one, two := push(t, open(t, s), 1), push(t, open(t, s), 2)
+	memory := t.TempDir() // of one who has seen the log
+	if _, err := newRegistry(openWith(t, s, oci.Options{Memory: memory})).Resolve(t.Context(), one.Ref); err != nil {
+		t.Fatal(err)
+	}
+	fetch := func(path string) []byte {
+		t.Helper()
+		resp, err := http.Get("http://" + s.host + "/v2/team/models/m/manifests/" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(resp.Body)
+		if err = errors.Join(err, resp.Body.Close()); err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %d, %v", path, resp.StatusCode, err)
+		}
+		return data
+	}
+	record := fetch("t5log-00000002")
+	tests := map[string]struct {
+		path   string
+		answer func(w http.ResponseWriter)
+	}{
+		"another version's manifest": {one.Digest, func(w http.ResponseWriter) { _, _ = w.Write(fetch(two.Digest)) }},
+		"half a manifest":            {one.Digest, func(w http.ResponseWriter) { _, _ = w.Write(fetch(one.Digest)[:100]) }},
+		"a manifest without end":     {one.Digest, func(w http.ResponseWriter) { _, _ = w.Write(bytes.Repeat([]byte(" "), 80<<20)) }},
+		"a record without end":       {"t5log-00000002", func(w http.ResponseWriter) { _, _ = w.Write(bytes.Repeat([]byte(" "), 5<<20)) }},
+		"a record of other bytes": {"t5log-00000002", func(w http.ResponseWriter) {
+			_, _ = w.Write(bytes.Replace(record, []byte(`"data":"ey`), []byte(`"data":"eY`), 1))
+		}},
+		"a version for a record": {"t5log-00000002", func(w http.ResponseWriter) { _, _ = w.Write(fetch(one.Digest)) }},
+		"the record before":      {"t5log-00000002", func(w http.ResponseWriter) { _, _ = w.Write(fetch("t5log-00000001")) }},
+		"another digest":         {"t5log-00000002", func(w http.ResponseWriter) { w.Header().Set("Docker-Content-Digest", one.Digest) }},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			lying := through(t, s, func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if strings.HasSuffix(r.URL.Path, "/manifests/"+tt.path) {
+						w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+						tt.answer(w)
+						return
+					}
+					next.ServeHTTP(w, r)
+				})
+			})
+			options := oci.Options{Memory: t.TempDir(), Retries: 1}
+			if name == "another digest" { // who has seen nothing reads the record itself
+				copied := filepath.Join(t.TempDir(), "memory")
+				if err := os.CopyFS(copied, os.DirFS(memory)); err != nil {
+					t.Fatal(err)
+				}
+				options.Memory = copied
+			}
+			damaged := func(what string, err error) {
+				t.Helper()
+				if e := (*registry.CorruptError)(nil); !errors.As(err, &e) {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			r := newRegistry(openWith(t, lying, options))
+			_, err := r.Verify(t.Context(), one.Ref)
+			damaged("verify", err)
+			dir := filepath.Join(t.TempDir(), "pulled")
+			_, err = r.Pull(t.Context(), one.Ref, dir)
+			damaged("pull", err)
+			if _, err := os.Stat(dir); err == nil {
+				t.Error("pull has left something")
+			}
+		})
+	}
+}
+
 func readBack(t testing.TB, store *oci.Store, blob ocispec.Descriptor) error {
 	t.Helper()
 	content, err := store.Open(t.Context(), "m", blob)

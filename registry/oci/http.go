@@ -49,8 +49,41 @@ func (e *UnreachableError) Error() string {
 // Unwrap gives the cause.
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
+// redirectError says that a server sent a request on to where it must not go.
+type redirectError struct {
+	status        int
+	place, reason string
+}
+
+func (e *redirectError) Error() string {
+	return "it sends the request on to " + e.place + ", " + e.reason
+}
+
+// redirect lets what is read come from elsewhere, as servers have it that leave their blobs with others: it
+// is checked against its digest, and credentials stay behind. What is written goes to the server that the
+// user named and to no other, and without TLS nothing leaves this machine.
+func redirect(next *http.Request, via []*http.Request) error {
+	const most = 10
+	first := via[0]
+	refused := &redirectError{status: next.Response.StatusCode, place: next.URL.Scheme + "://" + next.URL.Host}
+	switch {
+	case len(via) >= most:
+		refused.reason = "after many others"
+	case next.URL.Scheme != "https" && (first.URL.Scheme == "https" || !isLoopback(next.URL.Host)):
+		refused.reason = "without TLS"
+	case first.Method != http.MethodGet && first.Method != http.MethodHead && (next.URL.Host != first.URL.Host || next.URL.Scheme != first.URL.Scheme):
+		refused.reason = "which is not the server that was named"
+	default:
+		return nil
+	}
+	return refused
+}
+
 // told turns the errors of the protocol's client into ours.
 func (s *Store) told(err error) error {
+	if sent, ok := errors.AsType[*redirectError](err); ok {
+		return &ServerError{Host: s.host, Status: sent.status, Message: sent.Error()}
+	}
 	if answer, ok := errors.AsType[*errcode.ErrorResponse](err); ok {
 		told := &ServerError{Host: s.host, Status: answer.StatusCode}
 		if len(answer.Errors) > 0 {

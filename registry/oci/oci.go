@@ -108,7 +108,7 @@ func Open(place string, options Options) (*Store, error) {
 	return &Store{
 		host: host, prefix: prefix, options: options, repositories: map[string]*repository{},
 		client: &auth.Client{
-			Client: &http.Client{Transport: transport}, Cache: auth.NewCache(),
+			Client: &http.Client{Transport: transport, CheckRedirect: redirect}, Cache: auth.NewCache(),
 			Credential: credentials.Credential(docker), Header: http.Header{"User-Agent": {"t5ctl"}},
 		},
 	}, nil

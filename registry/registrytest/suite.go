@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/modelpack/model-spec/schema"
 	digests "github.com/opencontainers/go-digest"
@@ -46,6 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) registry.Backend) {
 		{"canaries", testCanaries},
 		{"references", testReferences},
 		{"history", testHistory},
+		{"clocks ten years off", testClocks},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, open(t)) })
@@ -601,4 +603,36 @@ func testHistory(t *testing.T, b registry.Backend) {
 	refusedAs[*registry.RequestError](t, err)
 	_, err = r.History(t.Context(), "m", "staging", registry.Moment{})
 	refusedAs[*registry.NotFoundError](t, err)
+}
+
+// testClocks lets clocks go ten years wrong: nothing changes but what is printed, and what is asked for by time.
+func testClocks(t *testing.T, b registry.Backend) {
+	at := func(years int) *registry.Registry {
+		return registry.New(b, registry.Options{Actor: "tester", Clock: func() time.Time { return time.Now().AddDate(years, 0, 0) }})
+	}
+	expect := "none"
+	for i, years := range []int{0, 10, -10} {
+		r := at(years)
+		pushed := push(t, r, "m", byte(i))
+		move := must(r.Promote(t.Context(), registry.PromoteRequest{Ref: pushed.Ref, Channel: "prod", Expect: expect}))(t)
+		if got := serving(t, at(-years), "m@prod"); got != pushed.Name || move.Seq != int64(2*i+2) {
+			t.Errorf("%+d years: %s serves, record %d", years, got, move.Seq)
+		}
+		_, err := at(-years).Promote(t.Context(), registry.PromoteRequest{Ref: pushed.Ref, Channel: "prod", Expect: "v9"})
+		refusedAs[*registry.ConflictError](t, err)
+		expect = fmt.Sprintf("v%d", pushed.Ref.Version)
+	}
+	if audit, err := at(10).Audit(t.Context(), "m", true); err != nil {
+		t.Errorf("%v: %v", audit.Problems, err)
+	}
+	if move := must(rollback(t, at(-10), "", "worse"))(t); move.To.Version != 2 {
+		t.Errorf("rolled back to v%d", move.To.Version)
+	}
+	var order []int64
+	for _, e := range must(at(0).History(t.Context(), "m", "", registry.Moment{}))(t).Events {
+		order = append(order, e.Seq)
+	}
+	if !slices.IsSorted(order) || len(order) != 7 {
+		t.Errorf("the history is ordered %v", order)
+	}
 }

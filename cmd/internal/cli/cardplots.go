@@ -51,7 +51,7 @@ func cardPictures(source registry.Source) ([]registry.File, []card.Picture, erro
 		if json.Unmarshal(test.Details, &d) != nil || len(d.Canaries) == 0 || d.References == 0 {
 			continue // a test without planted secrets, such as one of membership
 		}
-		err := add(card.SectionPrivacy, "plots/exposure.png", "Exposure of planted secrets against how often they were seen", doseChart(d).PNG)
+		err := add(card.SectionPrivacy, "plots/exposure.png", "Exposure of planted secrets against how often they were seen", doseChart(test, d).PNG)
 		return files, pictures, err
 	}
 	return files, pictures, nil

@@ -175,6 +175,9 @@ func (s *servedModels) replay(ctx context.Context, ref string, list []capturedRe
 		}
 		m.Generation = o
 		answer := func() ([]model.RowResult, error) {
+			if choices := request.Settings.Choices; len(choices) > 0 {
+				return m.Choose(ctx, []model.Row{{Text: m.Prefix + request.Input}}, model.Rows{Long: model.Truncate}, choices)
+			}
 			return m.GenerateRows(ctx, []model.Row{{Text: request.Input}}, model.Rows{Prefix: m.Prefix, Long: model.Truncate})
 		}
 		if length := bits.Len(uint(len(request.Input))); !warm[length] {

@@ -28,9 +28,10 @@ func newEvalReportCommand(app *App) *cobra.Command {
 	var opts evalReportOptions
 	cmd := &cobra.Command{
 		Use:   "report REPORT --output FILE",
-		Short: "Show an evaluation as one HTML file, as Markdown or JSON",
+		Short: "Show an evaluation or an exposure test as one HTML file, as Markdown or JSON",
 		Long: "The HTML file needs nothing else: metrics with intervals, slices, distributions, and the worst\n" +
-			"rows with what they lack, where NAME.rows.jsonl and NAME.predictions.jsonl lie beside the report.",
+			"rows with what they lack, where NAME.rows.jsonl and NAME.predictions.jsonl lie beside the report.\n" +
+			"Of an exposure test it draws exposure against repetitions, or the ROC curves; as PNG, these alone.",
 		Example: "  t5ctl eval report runs/g2p-1/reports/test.json --baseline base/test.json --output test.html",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,7 +40,7 @@ func newEvalReportCommand(app *App) *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&opts.output, "output", "o", "", "`file` to write: .html, .md or .json")
+	flags.StringVarP(&opts.output, "output", "o", "", "`file` to write: .html, .md, .json, or .png of an exposure test")
 	flags.StringVar(&opts.baseline, "baseline", "", "`report` to show beside it")
 	flags.IntVar(&opts.worst, "worst", 20, "show the `n` worst rows")
 	return cmd
@@ -49,8 +50,8 @@ func (o *evalReportOptions) request() error {
 	if err := missing(map[string]bool{"output": o.output != ""}, "output"); err != nil {
 		return err
 	}
-	if !slices.Contains([]string{".html", ".md", ".json"}, filepath.Ext(o.output)) {
-		return usageErrorf("--output %s must end in .html, .md or .json", o.output)
+	if !slices.Contains([]string{".html", ".md", ".json", ".png"}, filepath.Ext(o.output)) {
+		return usageErrorf("--output %s must end in .html, .md, .json or .png", o.output)
 	}
 	if o.worst < 0 {
 		return usageErrorf("--worst %d is negative", o.worst)
@@ -62,7 +63,14 @@ func runEvalReport(ctx context.Context, app *App, opts evalReportOptions) error 
 	if err := opts.request(); err != nil {
 		return err
 	}
-	facts, err := opts.gather(ctx)
+	e, err := oneReport(opts.report)
+	if err != nil {
+		return err
+	}
+	if filepath.Ext(opts.output) == ".png" {
+		return opts.picture(app, e.Report)
+	}
+	facts, err := opts.gather(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -84,12 +92,34 @@ func runEvalReport(ctx context.Context, app *App, opts evalReportOptions) error 
 	return app.show(map[string]any{"output": opts.output}, func(t *term.Terminal) { t.Println(opts.output) })
 }
 
-func (o *evalReportOptions) gather(ctx context.Context) (page.Facts, error) {
-	e, err := oneReport(o.report)
+// picture writes what an exposure report draws.
+func (o *evalReportOptions) picture(app *App, r eval.Report) error {
+	chart, err := exposureChart(r)
+	if err != nil {
+		return err
+	}
+	if chart == nil {
+		return usageErrorf("report %s has no exposures and no membership to draw; --output FILE.html shows the rest", o.report)
+	}
+	if err := atomicfile.Write(o.output, chart.PNG); err != nil {
+		return err
+	}
+	return app.show(map[string]any{"output": o.output}, func(t *term.Terminal) { t.Println(o.output) })
+}
+
+func (o *evalReportOptions) gather(ctx context.Context, e eval.Evidence) (page.Facts, error) {
+	show := page.Options{Worst: o.worst}
+	chart, err := exposureChart(e.Report)
 	if err != nil {
 		return page.Facts{}, err
 	}
-	show := page.Options{Worst: o.worst}
+	if chart != nil {
+		svg, err := chart.SVG()
+		if err != nil {
+			return page.Facts{}, err
+		}
+		show.Pictures = []page.Picture{{Title: chart.Title, Text: chart.Text, SVG: svg}}
+	}
 	if o.baseline != "" {
 		before, err := oneReport(o.baseline)
 		if err != nil {

@@ -191,7 +191,7 @@ func showExposure(app *App, report eval.Report, opts exposureRunOptions) error {
 		return fmt.Errorf("showing the report: %w", err)
 	}
 	if opts.plot != "" {
-		if err := atomicfile.Write(opts.plot, doseChart(d).PNG); err != nil {
+		if err := atomicfile.Write(opts.plot, doseChart(report, d).PNG); err != nil {
 			return err
 		}
 	}

@@ -40,6 +40,7 @@ type serveOptions struct {
 	sampleRate                                    float64
 	sampleDir, sampleKey                          string
 	sampleDays                                    int
+	price                                         float64
 }
 
 func (o *serveOptions) bind(flags *pflag.FlagSet) {
@@ -78,6 +79,7 @@ func (o *serveOptions) bindLoad(flags *pflag.FlagSet) {
 // bindRecords binds what is kept and told of requests.
 func (o *serveOptions) bindRecords(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.scanOutputs, "scan-outputs", false, "count personal data in outputs, by its kind, in the metrics")
+	flags.Float64Var(&o.price, "price-per-hour", 0, "`price` of an hour of this machine: answers and metrics tell what requests cost")
 	flags.BoolVar(&o.logText, "log-text", false, "write inputs and outputs into the log")
 	flags.Float64Var(&o.sampleRate, "sample-rate", 0, "keep this `share` of the requests for review, redacted")
 	flags.StringVar(&o.sampleDir, "sample-dir", "", "`folder` for them (default: under the state folder)")
@@ -107,6 +109,9 @@ func newServeCommand(app *App) *cobra.Command {
 
 // check says what is wrong with the command line.
 func (o *serveOptions) check() error {
+	if err := checkPrice(o.price); err != nil {
+		return err
+	}
 	positive := map[string]int{"batch": o.rows, "queue": o.queue, "limit-beams": o.maxBeams, "max-input-tokens": o.maxInput - 1, "max-body": int(o.maxBody), "sample-days": o.sampleDays}
 	for flag, value := range positive {
 		if value < 1 {
@@ -141,7 +146,7 @@ func (o *serveOptions) request(ctx context.Context) (server.Options, error) {
 	s := server.Options{
 		Main: server.Named{Name: o.model, Ref: o.model}, Fallback: o.fallback, Shadow: o.shadow, Rows: o.rows, Wait: o.wait, Queue: o.queue,
 		Timeout: o.timeout, Follow: o.follow, Drain: o.drain, MaxBody: o.maxBody, CacheBytes: o.cacheMB << 20, ScanOutputs: o.scanOutputs,
-		LogText: o.logText,
+		LogText: o.logText, Price: o.price,
 	}
 	for _, also := range o.also {
 		name, ref, found := strings.Cut(also, "=")

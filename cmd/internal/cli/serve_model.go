@@ -22,6 +22,7 @@ type servedModels struct {
 	app     *App
 	backend *device.Backend
 	opts    serveOptions
+	shelf   model.Shelf
 }
 
 // Resolve says which version a reference means now. A folder is always the same one.
@@ -74,7 +75,7 @@ func (s *servedModels) Load(ctx context.Context, ref string) (server.Version, se
 	if err != nil {
 		return version, nil, err
 	}
-	m, err := model.Open(s.backend, resolved.Dir, model.Options{Adapter: resolved.Adapter, MaxInput: s.opts.maxInput, Precision: s.opts.precision})
+	m, err := s.shelf.Open(s.backend, resolved.Dir, model.Options{Adapter: resolved.Adapter, MaxInput: s.opts.maxInput, Precision: s.opts.precision})
 	if err != nil {
 		return version, nil, fmt.Errorf("opening %s: %w", ref, err)
 	}
@@ -93,6 +94,7 @@ type servedModel struct {
 	beams       int
 	maxInput    int
 	refuse      bool // inputs that are too long
+	held        held
 }
 
 // settings are what a request's settings make of the model's own.
@@ -117,6 +119,9 @@ func (s *servedModel) settings(given server.Settings) (o decode.Options, drawn *
 		return o, nil, &server.RequestError{Reason: fmt.Sprintf("max_new_tokens is %d, at most %d here", o.MaxNewTokens, s.steps)}
 	case o.Beams > s.beams || o.NumReturnSequences > s.beams:
 		return o, nil, &server.RequestError{Reason: fmt.Sprintf("num_beams is %d and num_return_sequences %d, at most %d here", o.Beams, o.NumReturnSequences, s.beams)}
+	}
+	if o.Constraint, err = s.held.constraint(s.model, given); err != nil {
+		return o, nil, err
 	}
 	if o.Sample {
 		seed := rand.Uint64() >> 11 // JSON numbers are exact up to 2⁵³
@@ -150,16 +155,26 @@ func (s *servedModel) Plan(input string, given server.Settings) (server.Plan, er
 	plan := server.Plan{
 		Class: s.model.Class(task), InputTokens: len(task.Tokens), Truncated: task.Truncated, Seed: seed, Work: task,
 	}
-	if o.Sample && given.Seed == nil {
+	if len(given.Choices) > 0 {
+		for _, text := range given.Choices {
+			if n := len(s.model.Tokenizer.Sequence(text)); n > s.steps {
+				return plan, &server.RequestError{Reason: fmt.Sprintf("a choice has %d tokens, at most %d are allowed here", n, s.steps)}
+			}
+		}
+		plan.Class, plan.Seed, plan.Work = chosen{}, nil, &choice{s.model.Prefix + input, given.Choices}
+	} else if o.Sample && given.Seed == nil {
 		return plan, nil // drawn anew each time
 	}
-	key, err := json.Marshal(o)
+	key, err := json.Marshal([]any{o, given.Regex, given.Schema, given.Choices})
 	plan.Key = string(key)
 	return plan, err
 }
 
 // Flow decodes tasks as they come.
 func (s *servedModel) Flow(ctx context.Context, first *server.Job, next func(free int, idle bool) []*server.Job) error {
+	if _, chosen := first.Plan.Work.(*choice); chosen {
+		return s.choose(ctx, next)
+	}
 	like, ok := first.Plan.Work.(*model.Task)
 	if !ok {
 		return errors.New("work of another model")
@@ -189,7 +204,7 @@ func answered(job *server.Job) func(model.RowResult, error) {
 		}
 		result := server.Result{Tokens: r.Tokens}
 		for _, o := range r.Outputs {
-			result.Outputs = append(result.Outputs, server.Output{Text: o.Text, Score: o.Score, Cut: o.Cut})
+			result.Outputs = append(result.Outputs, server.Output{Text: o.Text, Score: o.Score, Cut: o.Cut, Probability: o.Probability})
 		}
 		job.Done(result, nil)
 	}

@@ -405,18 +405,24 @@ func (t *training) run(ctx context.Context) (trainResult, error) {
 	}, nil
 }
 
-// openBackend opens what the run computes on, and writes into the recipe what that decides.
+// openBackend opens what the run computes on.
 func (t *training) openBackend() (*device.Backend, error) {
 	backend, err := t.app.openBackendAs(t.recipe.Train.Open())
 	if err != nil {
 		return nil, err
 	}
-	if t.recipe.Train, err = t.recipe.Train.On(backend); err != nil {
+	if err := t.settleOn(backend); err != nil {
 		backend.Finalize()
 		return nil, err
 	}
-	t.gpu = backend.Kind == device.CUDA
 	return backend, nil
+}
+
+// settleOn writes into the recipe what the backend decides.
+func (t *training) settleOn(b *device.Backend) (err error) {
+	t.gpu = b.Kind == device.CUDA
+	t.recipe.Train, err = t.recipe.Train.On(b)
+	return err
 }
 
 // job puts the data, the weights and the options together.

@@ -55,6 +55,7 @@ type training struct {
 	trackers  *trackers                    // nil before the first step
 	watch     func(trainer.Event)          // is shown every event too; nil: nobody
 	admit     func(runfolder.Record) error // may refuse the run before its first step; nil: nobody
+	silent    bool                         // nothing is said of what is cut or left out: it was said before
 	view      *term.Training
 	started   time.Time
 }
@@ -145,6 +146,9 @@ func (t *training) stream(ctx context.Context, split datasets.Split) (*datasets.
 	t.splits = append(t.splits, data)
 	t.closers = append(t.closers, data)
 	r := data.Record
+	if t.silent {
+		r.TruncatedInputs, r.TruncatedTargets, r.Skipped = 0, 0, 0
+	}
 	if n := r.TruncatedInputs + r.TruncatedTargets; n > 0 {
 		t.app.Term.Warnf("%s: %d inputs and %d targets of %d rows were cut at data.max_input and data.max_target", split, r.TruncatedInputs, r.TruncatedTargets, r.Rows)
 	}

@@ -1,0 +1,134 @@
+package model
+
+import (
+	"sync"
+
+	"github.com/t5ctl/t5ctl/internal/decode"
+	"github.com/t5ctl/t5ctl/internal/device"
+	"github.com/t5ctl/t5ctl/internal/t5"
+)
+
+// Shelf opens models so that those on one base, with other adapters or none, share its weights; they are freed
+// with the last of them. It is for one backend, and for many goroutines.
+type Shelf struct {
+	mu    sync.Mutex
+	bases map[string]*base
+}
+
+// base is a model's weights on the device.
+type base struct {
+	once     sync.Once
+	err      error
+	weights  decode.Weights
+	metadata map[string]string
+	users    int
+}
+
+// Open reads a model folder onto a backend, or finds that it is there.
+func (s *Shelf) Open(b *device.Backend, dir string, o Options) (*Model, error) {
+	under, release, err := s.take(b, dir, o.Precision)
+	if err != nil {
+		return nil, err
+	}
+	m, err := under.open(b, dir, o)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	updates := m.release
+	m.release = func() { updates(); release() }
+	return m, nil
+}
+
+// take gives a base and the function that gives it back.
+func (s *Shelf) take(b *device.Backend, dir, precision string) (*base, func(), error) {
+	key := identity(dir, "model") + " " + precision
+	s.mu.Lock()
+	if s.bases == nil {
+		s.bases = map[string]*base{}
+	}
+	if s.bases[key] == nil {
+		s.bases[key] = &base{}
+	}
+	one := s.bases[key]
+	one.users++
+	s.mu.Unlock()
+	release := func() { s.leave(key, one) }
+	one.once.Do(func() { one.err = one.place(b, dir, precision) })
+	if one.err != nil {
+		release()
+		return nil, nil, one.err
+	}
+	return one, release, nil
+}
+
+// leave frees a base with its last user.
+func (s *Shelf) leave(key string, one *base) {
+	s.mu.Lock()
+	one.users--
+	last := one.users == 0
+	if last {
+		delete(s.bases, key)
+	}
+	s.mu.Unlock()
+	if !last {
+		return
+	}
+	for _, t := range one.weights.Base {
+		_ = t.FinalizeAll() // nothing else holds them
+	}
+}
+
+// place puts the weights on the device.
+func (one *base) place(b *device.Backend, dir, precision string) error {
+	checkpoint, err := t5.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = checkpoint.Close() }() // its tensors were copied
+	one.metadata = checkpoint.Metadata
+	one.weights = decode.Weights{Config: checkpoint.Config, Common: decode.NewCommon()}.In(precision)
+	one.weights.Base, err = checkpoint.Place(b.Float32)
+	return err
+}
+
+// open makes a model of a base, with the options' adapter if they name one.
+func (one *base) open(b *device.Backend, dir string, o Options) (m *Model, err error) {
+	w, metadata := one.weights, one.metadata
+	defer func() {
+		if err != nil {
+			free(w)
+		}
+	}()
+	if o.Adapter != "" {
+		if metadata, err = placeAdapter(b, &w, o.Adapter, metadata); err != nil {
+			return nil, err
+		}
+	}
+	tok, err := OpenTokenizer(dir, o.TokenizerPath, o.TokenizerMode, metadata)
+	if err != nil {
+		return nil, err
+	}
+	generation, err := decode.ReadOptions(dir, decode.DefaultOptions())
+	if err != nil {
+		return nil, err
+	}
+	if o.Adapter != "" {
+		if generation, err = decode.ReadOptions(o.Adapter, generation); err != nil {
+			return nil, err
+		}
+	}
+	m = Over(b, w, tok, o)
+	m.Generation, m.Prefix = generation, metadata[metaPrefix]
+	m.base = one.weights
+	m.identity = identity(dir, "model") + " " + identity(o.Adapter, "adapter_model")
+	m.release = func() { free(w) }
+	return m, nil
+}
+
+// free frees the tensors of an adapter.
+func free(w decode.Weights) {
+	for _, t := range w.Update {
+		_ = t.FinalizeAll() // nothing else holds them
+	}
+}

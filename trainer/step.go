@@ -298,7 +298,9 @@ func (r *run) evaluate(ctx context.Context) (found *evaluation, stop bool, err e
 		r.Options.accuracy(): total[sumCorrect] / total[sumTokens],
 	}}
 	if r.Evaluator != nil {
-		more, err := r.Evaluator.Evaluate(ctx, r.weights())
+		w := r.weights()
+		more, err := r.Evaluator.Evaluate(ctx, w)
+		w.Close()
 		if err != nil {
 			return nil, false, err
 		}

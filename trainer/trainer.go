@@ -413,16 +413,17 @@ func (r *run) checkpointPath(step int) string {
 
 // weights are the tensors of the moment on the first device, for whoever judges them.
 func (r *run) weights() decode.Weights {
-	first := func(arrays []*device.Array) []*tensors.Tensor {
+	first := func(arrays []*device.Array) *decode.Store {
 		ts := make([]*tensors.Tensor, len(arrays))
 		for i, a := range arrays {
 			ts[i] = a.First()
 		}
-		return ts
+		return decode.OnDevice(ts)
 	}
-	w := decode.Weights{Config: r.Config, Base: first(r.learn)}
-	if r.net.adapter != nil {
-		w.Base, w.Adapter, w.Update = first(r.frozen[:r.net.base()]), r.net.adapter, first(r.learn)
+	if r.net.adapter == nil {
+		return decode.Weights{Config: r.Config, Base: first(r.learn)}
 	}
-	return w
+	return decode.Weights{
+		Config: r.Config, Base: first(r.frozen[:r.net.base()]), Adapter: r.net.adapter, Update: first(r.learn),
+	}
 }

@@ -26,12 +26,12 @@ const runsRoot = "runs"
 func newRunsCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "runs",
-		Short: "List, show, compare, draw and repeat recorded runs",
+		Short: "List, show, compare, draw, watch and repeat recorded runs",
 		Long: "Every training run keeps a folder: what ran, on what data, from which base, with which settings, what " +
 			"happened, and how it ended.",
 	}
 	cmd.AddCommand(newRunsListCommand(app), newRunsShowCommand(app), newRunsCompareCommand(app), newRunsPlotCommand(app),
-		newRunsReproCommand(app))
+		newRunsViewCommand(app), newRunsReproCommand(app))
 	return cmd
 }
 

@@ -20,7 +20,9 @@ type Network struct {
 	// Checkpointing keeps only what passes from block to block for the backward pass and computes
 	// the rest again there (Chen et al. 2016): less memory, about a third more time.
 	Checkpointing bool
-	// Probe is shown the output of each sub-layer; nil: nobody looks.
+	// Probe is shown the output of each sub-layer, which is the stream after it, and inside a feed-forward
+	// one what goes into its last product (act) and what comes out (wo), where values are largest; nil:
+	// nobody looks.
 	Probe func(name string, x *Node)
 }
 
@@ -163,7 +165,8 @@ func (n *Network) feedForward(layer string, x *Node) *Node {
 	} else {
 		h = n.activate(n.project(at+"wi.weight", y))
 	}
-	return n.show(layer+"DenseReluDense", n.residual(x, n.project(at+"wo.weight", n.Dropout.Apply(h))))
+	h = n.show(at+"act", n.Dropout.Apply(h))
+	return n.show(layer+"DenseReluDense", n.residual(x, n.show(at+"wo", n.project(at+"wo.weight", h))))
 }
 
 func (n *Network) activate(x *Node) *Node {

@@ -235,7 +235,14 @@ func (d *runDetails) print(t *term.Terminal) {
 	add("privacy of a row", privacyText(d.Privacy))
 	add("checkpoint", d.Checkpoint)
 	add("seed", strconv.FormatUint(d.Seed, 10))
-	add("backend", strings.TrimSpace(d.Backend.Kind+" "+d.Backend.Plugin))
+	backend := strings.TrimSpace(d.Backend.Kind + " " + d.Backend.Plugin)
+	if n := d.Backend.Devices; n > 1 {
+		backend += fmt.Sprintf(", %d devices", n)
+	}
+	if g := d.Backend.GPU; g != nil {
+		backend += fmt.Sprintf(", tf32 %t, %g of the memory by %s", g.TF32, g.MemoryFraction, g.Allocator)
+	}
+	add("backend", backend)
 	add("tokenizer", strings.TrimSpace(d.Tokenizer.Mode+" "+short(d.Tokenizer.SHA256)))
 	for _, split := range slices.Sorted(maps.Keys(d.Data)) {
 		add("data "+split, short(d.Data[split]))

@@ -1,11 +1,8 @@
 package trainer
 
 import (
-	"fmt"
-
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/seq2seq"
@@ -24,9 +21,16 @@ type Peak struct {
 // Peaks runs a model's forward pass in fp32 and tells the peak of each layer over all the batches, in the
 // order in which they are computed.
 func Peaks(b *device.Backend, base *t5.Checkpoint, batches []seq2seq.Batch) ([]Peak, error) {
-	r := &run{Job: Job{Backend: b}, net: newNetwork(base.Config, nil, nil, DefaultOptions())}
-	var err error
-	if r.learn, err = base.Place(b.Float32); err != nil {
+	mesh, err := b.Mesh(1)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{Job: Job{Backend: b}, mesh: mesh, net: newNetwork(base.Config, nil, nil, DefaultOptions(), mesh)}
+	placed, err := base.Place(b.Float32)
+	if err != nil {
+		return nil, err
+	}
+	if r.learn, err = mesh.Spread(placed); err != nil {
 		return nil, err
 	}
 	defer finalize(r.learn)
@@ -48,7 +52,7 @@ func (r *run) peaks(batch seq2seq.Batch, known []Peak) ([]Peak, error) {
 	shape := shapeOf(batch)
 	var names []string
 	inputs := append(append([]device.Input(nil), r.net.learning...), shape.inputs()...)
-	program, err := r.Backend.Compile(fmt.Sprintf("t5.peaks %s", shape), inputs, func(in []*Node) []*Node {
+	program, err := r.mesh.Compile(device.Build{Name: "t5.peaks " + shape.String(), Inputs: inputs, Graph: func(in []*Node) []*Node {
 		var all []*Node
 		net := r.net.build(in[:len(r.net.learning)], nil, nil)
 		net.Probe = func(name string, x *Node) {
@@ -58,17 +62,17 @@ func (r *run) peaks(batch seq2seq.Batch, known []Peak) ([]Peak, error) {
 		logits := net.Logits(shape.states(net, in[len(r.net.learning):]))
 		net.Probe("logits", logits)
 		return []*Node{Concatenate(all, 0)} // [len(names)]
-	})
+	}})
 	if err != nil {
 		return nil, err
 	}
 	defer program.Close()
-	out, err := program.Run(args, donateLast(len(args), own))
+	out, err := program.RunOn(args, donateLast(len(args), own))
 	if err != nil {
 		return nil, err
 	}
 	defer finalize(out)
-	values, err := tensors.CopyFlatData[float32](out[0])
+	values, err := floats(out[0])
 	if err != nil {
 		return nil, err
 	}

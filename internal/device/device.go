@@ -61,18 +61,33 @@ func (e *UnavailableError) Error() string {
 // Unwrap returns the cause.
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
+// Settings say how a backend is opened.
+type Settings struct {
+	Devices        int     // XLA on the CPU shows at least as many; 0: as many as its plugin does by itself
+	TF32           bool    // CUDA: products of fp32 matrices in TF32
+	Preallocate    bool    // CUDA: take the memory at once
+	MemoryFraction float64 // CUDA: largest share of a device's memory to take
+	Allocator      string  // CUDA: who hands out the memory
+}
+
+// DefaultSettings are those of Open: exact products, and memory as it is needed.
+func DefaultSettings() Settings { return Settings{MemoryFraction: 0.75, Allocator: "default"} }
+
 // Open opens the backend of that name. Auto never fails for want of a plugin: it falls back to
 // pure Go and says so in Fallback.
-func Open(name string) (*Backend, error) {
+func Open(name string) (*Backend, error) { return OpenAs(name, DefaultSettings()) }
+
+// OpenAs is Open with other settings than the usual ones.
+func OpenAs(name string, s Settings) (*Backend, error) {
 	switch name {
 	case Auto, "":
-		return openAuto()
+		return openAuto(s)
 	case CUDA, CPU:
 		p, err := plugin.Find(name)
 		if err != nil {
 			return nil, &UnavailableError{Name: name, Err: err}
 		}
-		return openPlugin(name, p.Path)
+		return openPlugin(name, p.Path, s)
 	case Go:
 		return openGo("")
 	default:
@@ -80,10 +95,10 @@ func Open(name string) (*Backend, error) {
 	}
 }
 
-func openAuto() (*Backend, error) {
+func openAuto(s Settings) (*Backend, error) {
 	if hasGPU() {
 		if p, err := plugin.Find(CUDA); err == nil {
-			if b, err := openPlugin(CUDA, p.Path); err == nil {
+			if b, err := openPlugin(CUDA, p.Path, s); err == nil {
 				return b, nil
 			}
 		}
@@ -92,15 +107,15 @@ func openAuto() (*Backend, error) {
 	if err != nil {
 		return openGo(err.Error())
 	}
-	b, err := openPlugin(CPU, p.Path)
+	b, err := openPlugin(CPU, p.Path, s)
 	if err != nil {
 		return openGo(err.Error())
 	}
 	return b, nil
 }
 
-func openPlugin(kind, path string) (*Backend, error) {
-	b, err := openXLA(path)
+func openPlugin(kind, path string, s Settings) (*Backend, error) {
+	b, err := openXLA(kind, path, s)
 	if err != nil {
 		return nil, &UnavailableError{Name: kind, Err: err}
 	}

@@ -120,6 +120,7 @@ type planMeasured struct {
 type planResult struct {
 	Recipe     string                `json:"recipe"`
 	Method     string                `json:"method"`
+	Devices    int                   `json:"devices"` // that share each step
 	Parameters int64                 `json:"parameters"`
 	Learning   int64                 `json:"learning_parameters"`
 	Memory     planMemory            `json:"memory"`
@@ -286,6 +287,9 @@ func (t *training) shapes(of []datasets.Shape) []trainer.Shape {
 func (r planResult) print(t *term.Terminal) {
 	tab := term.Table{Header: []string{"PLAN", r.Recipe + " (" + r.Method + ")"}}
 	tab.Add("parameters", fmt.Sprintf("%s, %s of them learn", term.Count(int(r.Parameters)), term.Count(int(r.Learning))))
+	if r.Devices > 1 {
+		tab.Add("devices", fmt.Sprintf("%d share each step", r.Devices))
+	}
 	tab.Add("weights", term.Size(r.Memory.Weights))
 	tab.Add("gradients", term.Size(r.Memory.Gradients))
 	tab.Add("optimizer", term.Size(r.Memory.Optimizer))

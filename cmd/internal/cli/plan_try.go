@@ -34,11 +34,14 @@ func (p *planner) close() {
 	}
 }
 
-func (p *planner) open() (err error) {
+// open opens the backend, and lets it settle what the recipe leaves to it.
+func (p *planner) open(t *training) (err error) {
 	if p.backend == nil {
-		p.backend, err = p.app.openBackend()
+		if p.backend, err = p.app.openBackendAs(t.recipe.Train.Open()); err != nil {
+			return err
+		}
 	}
-	return err
+	return t.settleOn(p.backend)
 }
 
 // compiles says whether there is a compiler to ask.
@@ -70,7 +73,7 @@ func (p *planner) load(ctx context.Context, more []string) (*training, planResul
 func (p *planner) foresee(t *training, r *planResult) (trainer.Footprint, error) {
 	m := &r.Memory
 	if state := m.Weights + m.Optimizer; !p.opts.quick && (m.Machine == 0 || state < m.Machine) {
-		if err := p.open(); err != nil {
+		if err := p.open(t); err != nil {
 			return trainer.Footprint{}, err
 		}
 	}
@@ -78,6 +81,7 @@ func (p *planner) foresee(t *training, r *planResult) (trainer.Footprint, error)
 	if err != nil {
 		return footprint, err
 	}
+	r.Devices = t.recipe.Train.Devices.Count()
 	m.Activations, m.Snapshot, m.Runtime, m.Compiled = footprint.Temporary, footprint.Snapshot, p.runtime, p.compiles()
 	m.Peak = p.peak(footprint, t.recipe.Train)
 	return footprint, nil
@@ -167,7 +171,7 @@ func batchKey(o *trainer.Options) (key string, value *int) {
 // measure trains one step to warm up and then a few, and tells what the whole run will take: a step's time by
 // the elements of its batch, times those of all batches. Nothing of it is kept.
 func (p *planner) measure(ctx context.Context, of *training, r planResult) (*planMeasured, error) {
-	if err := p.open(); err != nil {
+	if err := p.open(of); err != nil {
 		return nil, err
 	}
 	t := *of

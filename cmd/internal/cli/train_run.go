@@ -49,6 +49,7 @@ type training struct {
 	examples  *datasets.Stream // that the run learns from
 	lineage   datasets.Manifest
 	closers   []io.Closer
+	gpu       bool   // it computes on NVIDIA devices
 	resolved  []byte // the recipe with all that was laid over it
 	events    *os.File
 	trackers  *trackers                    // nil before the first step
@@ -212,7 +213,7 @@ func (t *training) newRecord(job trainer.Job) runfolder.Record {
 		Name: t.recipe.Name, Method: t.recipe.Train.Method, Outcome: runfolder.Running, Base: t.baseName(),
 		Fingerprint: job.Fingerprint, Identity: t.identity, Seed: t.recipe.Train.Seed, Seconds: t.record.Seconds, Started: first.UTC(),
 		Tool:      runfolder.Tool{Version: version.Version, Commit: version.Commit, Go: version.Go},
-		Backend:   backendRecord(job.Backend),
+		Backend:   t.backendRecord(job.Backend),
 		Tokenizer: runfolder.Tokenizer{Mode: string(t.tokenizer.Mode()), SHA256: t.tokenizer.Hash()},
 		Data:      map[string]string{}, Chain: t.opts.chain,
 	}
@@ -222,8 +223,11 @@ func (t *training) newRecord(job trainer.Job) runfolder.Record {
 	return record
 }
 
-func backendRecord(b *device.Backend) runfolder.Backend {
-	r := runfolder.Backend{Kind: b.Kind, CPUs: runtime.NumCPU()}
+func (t *training) backendRecord(b *device.Backend) runfolder.Backend {
+	r := runfolder.Backend{Kind: b.Kind, CPUs: runtime.NumCPU(), Devices: t.recipe.Train.Devices.Count()}
+	if g := t.recipe.Train.GPU; t.gpu {
+		r.GPU = &runfolder.GPU{TF32: g.TF32, Preallocate: g.Preallocate, MemoryFraction: g.MemoryFraction, Allocator: g.Allocator}
+	}
 	if p, err := plugin.Find(b.Kind); err == nil {
 		r.Plugin, r.SHA256 = p.Version, p.SHA256
 	}

@@ -82,7 +82,7 @@ func (t *table) fill(e *Example, line int64, fields []string) error {
 	return nil
 }
 
-// keepRaw spells the row as a JSON object in the order of the header.
+// keepRaw spells the row as a JSON object in the order of the header. References are a list there too.
 func (t *table) keepRaw(e *Example, line int64, fields []string) error {
 	var b bytes.Buffer
 	for i, name := range t.header {
@@ -92,7 +92,14 @@ func (t *table) keepRaw(e *Example, line int64, fields []string) error {
 		b.WriteString([]string{",", "{"}[max(0, 1-i)])
 		b.Write(marshal(name))
 		b.WriteByte(':')
-		b.Write(marshal(fields[i]))
+		switch list := []byte(strings.TrimSpace(fields[i])); {
+		case name == t.plan.list && len(list) == 0:
+			b.WriteString("null")
+		case name == t.plan.list && json.Valid(list) && isTexts(list):
+			b.Write(list)
+		default:
+			b.Write(marshal(fields[i]))
+		}
 	}
 	b.WriteByte('}')
 	e.Raw = b.Bytes()

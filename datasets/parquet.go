@@ -398,7 +398,10 @@ func (r *parquetRows) object() (raw []byte, problem string, err error) {
 		if err != nil {
 			return nil, "", fmt.Errorf("column %q: %w", c.name, err)
 		}
-		if list {
+		switch {
+		case list && n == 0 && c.name == r.plan.list:
+			raw = append(raw[:len(raw)-1], "null"...) // a row of JSON lines has no empty list of references
+		case list:
 			raw = append(raw, ']')
 		}
 	}

@@ -17,6 +17,7 @@ const (
 	forNoise              // what is masked, dropped and moved
 	forPacking            // which examples may share a row
 	forLots               // which examples a lot has
+	forSample             // which rows are taken of a file
 )
 
 // newRandom keys a source by what it is for and by any numbers.

@@ -21,6 +21,7 @@ const (
 	Texts                   // plain text, in Example.Input: pretraining
 	IDs                     // the id alone, which every row must have: dividing a file
 	Preferences             // input, chosen and rejected text; the chosen is Example.Target
+	Anything                // rows as they are, whatever their columns
 )
 
 // DefaultMaxRowBytes bounds a row, so that a file without line ends cannot fill the memory.
@@ -173,6 +174,7 @@ type plan struct {
 	name     [roles]string
 	required [roles]bool
 	named    [roles]bool // the user gave it another name than the usual one: it must exist somewhere in the file
+	list     string      // the column whose texts are lists, where a table's row is spelled as JSON
 }
 
 // plan works out the columns that the options ask for.
@@ -181,7 +183,7 @@ func (o ReadOptions) plan() plan {
 	given := [roles]string{c.Input, c.Target, c.References, c.ID, c.Task, c.Text, c.Rejected}
 	usual := Columns{}.withDefaults()
 	c = c.withDefaults()
-	p := plan{name: [roles]string{c.Input, c.Target, c.References, c.ID, c.Task, c.Text}}
+	p := plan{list: c.References, name: [roles]string{c.Input, c.Target, c.References, c.ID, c.Task, c.Text}}
 	if o.Need == Preferences {
 		given[roleTarget], given[roleReferences] = c.Chosen, ""
 		p.name[roleTarget], p.name[roleReferences] = cmp.Or(c.Chosen, "chosen"), ""
@@ -195,6 +197,8 @@ func (o ReadOptions) plan() plan {
 	case o.Need == Texts && c.Text != "":
 		p.name[roleInput], p.name[roleTarget], p.name[roleReferences] = "", "", ""
 		p.required[roleText] = true
+	case o.Need == Anything:
+		return plan{list: c.References}
 	case o.Need == IDs:
 		for r := range p.name {
 			if role(r) != roleID {

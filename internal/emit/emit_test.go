@@ -20,7 +20,7 @@ func example() emit.Facts {
 		Model: "team/g2p", Channel: "production", Version: "v3", Digest: "sha256:00", Previous: "v2", Evidence: []string{"test.json"},
 		History: []emit.Change{{Seq: 4, Time: time.Unix(0, 0), Kind: "promote", To: "v3", From: "v2", Who: "a|b", Reason: "x\ny"}},
 		P95:     0.5, Price: 0.4, Availability: 0.999, Burn: 4, Image: "t5ctl:1", Namespace: "models", Replicas: 2, Maximum: 8, Shards: 4, Share: 10,
-		Input: "in.jsonl", Registry: "oci://registry/models",
+		Input: "in.jsonl", Recipe: "recipe.yaml", Sweep: "sweep.yaml", Registry: "oci://registry/models",
 	}
 }
 

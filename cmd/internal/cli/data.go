@@ -16,7 +16,7 @@ func newDataCommand(app *App) *cobra.Command {
 		Long: "Data is JSON lines, CSV, TSV or Parquet, each also as .gz or .zst. Columns are found by\n" +
 			"their names, input and target unless a recipe or a flag names others.",
 	}
-	cmd.AddCommand(newDataInspectCommand(app), newDataAuditCommand(app), newDataScanCommand(app), newDataRedactCommand(app), newDataSplitCommand(app), newDataDriftCommand(app), newDataSelectCommand(app))
+	cmd.AddCommand(newDataInspectCommand(app), newDataAuditCommand(app), newDataScanCommand(app), newDataRedactCommand(app), newDataSplitCommand(app), newDataSampleCommand(app), newDataMixCommand(app), newDataDriftCommand(app), newDataSelectCommand(app))
 	return cmd
 }
 
@@ -37,6 +37,7 @@ func dataRules() []rule {
 		as(exitCorrupt, saying[*datasets.LineageError]("take it away if nobody knows how the data was made")),
 		as(exitUsage, saying[*datasets.TooLongError]("lower data.max_input or data.max_target, or give larger data.buckets")),
 		as(exitUsage, saying[*datasets.ShareError]("give a larger share, or more rows")),
+		as(exitUsage, saying[*datasets.FewRowsError]("ask for fewer, or give more data")),
 	}
 }
 

@@ -85,8 +85,12 @@ test-arm64: ## run the metrics' tests on arm64 under qemu-user; says so and does
 check-report: build ## open the evaluation report in a headless Chromium; says so and does nothing without one
 	@PATH="$(TOOLS)/chromium/bin:$$PATH" scripts/check-report.sh
 
+.PHONY: check-view
+check-view: build ## open the pages of `t5ctl runs view` in a headless Chromium; says so and does nothing without one
+	@PATH="$(TOOLS)/chromium/bin:$$PATH" scripts/check-view.sh
+
 .PHONY: check
-check: fmt-check tidy-check generate-check lint vet test check-report deadcode ## all that must hold before a change lands
+check: fmt-check tidy-check generate-check lint vet test check-report check-view deadcode ## all that must hold before a change lands
 
 .PHONY: fmt
 fmt: ## format the Go files

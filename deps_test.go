@@ -59,6 +59,7 @@ func rules() []rule {
 		{room: "internal/sweep", never: []string{"internal/runfolder", "internal/model"}},
 		{room: "internal/ctranslate2", never: []string{"internal/t5", "internal/model", "internal/vocab"}},
 		{room: "internal/curves", never: []string{"internal/runfolder", "internal/model"}},
+		{room: "internal/view", never: []string{"internal/model", "internal/server"}},
 		{room: "internal/canary", never: []string{"internal/runfolder", "internal/model", "internal/server"}},
 		{room: "internal/emit", never: []string{"internal/runfolder", "internal/model", "internal/server"}},
 		{room: "internal/hub", except: []string{"internal/hub/remote", "internal/hub/hubtest"}, never: []string{"internal/hub/remote", "net/http"}},

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/gomlx/compute/dtypes"
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
 	"github.com/t5ctl/t5ctl/internal/device"
@@ -161,21 +160,17 @@ func (r *run) snapshot(found *evaluation) (s snapshot, err error) {
 
 // onHost copies tensors from the device. Every machine that a backend runs on is little-endian, as
 // the file is, so that one copy is enough.
-func onHost(specs []device.Input, values []*tensors.Tensor) ([]safetensors.Tensor, error) {
+func onHost(specs []device.Input, values []*device.Array) ([]safetensors.Tensor, error) {
 	list := make([]safetensors.Tensor, len(specs))
 	for i, spec := range specs {
+		list[i] = safetensors.Tensor{Name: spec.Name, DType: safetensors.F32, Shape: spec.Shape.Dimensions}
 		if spec.Shape.DType == dtypes.BFloat16 {
-			list[i] = safetensors.Tensor{Name: spec.Name, DType: safetensors.BF16, Shape: spec.Shape.Dimensions}
-			if err := values[i].ConstBytes(func(data []byte) { list[i].Data = bytes.Clone(data) }); err != nil {
-				return nil, err
-			}
-			continue
+			list[i].DType = safetensors.BF16
 		}
-		flat, err := tensors.CopyFlatData[float32](values[i])
-		if err != nil {
+		var err error
+		if list[i].Data, err = values[i].Bytes(); err != nil {
 			return nil, err
 		}
-		list[i] = safetensors.Tensor{Name: spec.Name, DType: safetensors.F32, Shape: spec.Shape.Dimensions, Data: dtypes.UnsafeByteSlice(flat)}
 	}
 	return list, nil
 }
@@ -328,7 +323,7 @@ func (r *run) load(path string, state State) error {
 	return r.Train.Seek(state.Position)
 }
 
-func (r *run) readTensors(path string, specs []device.Input, into []*tensors.Tensor) error {
+func (r *run) readTensors(path string, specs []device.Input, into []*device.Array) error {
 	file, err := safetensors.Open(path)
 	if err != nil {
 		return err
@@ -344,7 +339,7 @@ func (r *run) readTensors(path string, specs []device.Input, into []*tensors.Ten
 				return fmt.Errorf("%s: %s is %s, not bf16", path, spec.Name, t.DType)
 			}
 			finalize(into[i : i+1])
-			if into[i], err = r.Backend.Raw(dtypes.BFloat16, t.Data, spec.Shape.Dimensions...); err != nil {
+			if into[i], err = r.mesh.Raw(dtypes.BFloat16, t.Data, spec.Split, spec.Shape.Dimensions...); err != nil {
 				return err
 			}
 			continue
@@ -354,7 +349,7 @@ func (r *run) readTensors(path string, specs []device.Input, into []*tensors.Ten
 			return err
 		}
 		finalize(into[i : i+1])
-		if into[i], err = r.Backend.Float32(values, spec.Shape.Dimensions...); err != nil {
+		if into[i], err = r.mesh.Float32(values, spec.Split, spec.Shape.Dimensions...); err != nil {
 			return err
 		}
 	}

@@ -36,10 +36,12 @@ type Stepped struct {
 	Epoch           float64 // passes over the data, with the part of the one that runs
 	Loss            float64 // mean over tokens, smoothing and z-loss included
 	LearningRate    float64
-	GradientNorm    float64 // before clipping, of this step
-	Tokens          int     // labels that counted
-	PaddedShare     float64 // share of the batch elements that were padding
-	TokensPerSecond float64 // input and target tokens, without padding
+	GradientNorm    float64       // before clipping, of this step
+	Tokens          int           // labels that counted
+	Elements        int           // of the batches, padding included
+	Took            time.Duration // without compiling and evaluating
+	PaddedShare     float64       // share of the batch elements that were padding
+	TokensPerSecond float64       // input and target tokens, without padding
 	Remaining       time.Duration
 	Memory          int64  // resident bytes of the process, 0 where the system does not say
 	Privacy         *Spent // what the steps so far cost, nil where the run is not private

@@ -12,7 +12,8 @@ type Shape struct {
 	Packed              bool
 }
 
-// Footprint is what a run holds in memory beside the program itself, in bytes.
+// Footprint is what a run holds in memory beside the program itself, in bytes: on each device, or
+// on all together where they share the machine's memory.
 type Footprint struct {
 	Weights   int64 // all of them, a teacher's too
 	Moments   int64 // the optimizer's state
@@ -24,11 +25,12 @@ type Footprint struct {
 
 // Sizes are those parts of a footprint that follow from the shapes of the tensors alone.
 func Sizes(config t5.Config, teacher *t5.Config, o Options) (Footprint, error) {
-	_, f, err := footprint(config, teacher, o)
+	_, f, err := footprint(nil, config, teacher, o, o.Devices.Count())
 	return f, err
 }
 
-func footprint(config t5.Config, teacher *t5.Config, o Options) (*network, Footprint, error) {
+// footprint counts what so many devices hold.
+func footprint(mesh *device.Mesh, config t5.Config, teacher *t5.Config, o Options, devices int) (*network, Footprint, error) {
 	var f Footprint
 	var adapter *lora.Adapter
 	if o.Method == LoRA {
@@ -37,33 +39,49 @@ func footprint(config t5.Config, teacher *t5.Config, o Options) (*network, Footp
 			return nil, f, err
 		}
 	}
-	n := newNetwork(config, adapter, teacher, o)
-	f.Moments, f.Gradients = bytesOf(n.moments()), bytesOf(n.learning)
-	f.Weights, f.Snapshot = f.Gradients+bytesOf(n.frozen), f.Gradients+f.Moments
+	n := newNetwork(config, adapter, teacher, o, mesh)
+	learning, moments := bytesOf(n.learning), bytesOf(n.moments())
+	held := int64(devices)
+	f.Weights, f.Snapshot = held*(learning+bytesOf(n.frozen)), learning+moments
+	f.Moments = held * n.part(n.moments())
+	f.Gradients = held * n.part(n.gradientInputs(0, len(n.learning)))
 	return n, f, nil
 }
 
 // Foresee compiles the programs of a run and adds up what they take, as the compiler says. Nothing
 // is placed on the device. The backend must be one that says it.
 func Foresee(b *device.Backend, config t5.Config, teacher *t5.Config, o Options, shapes []Shape) (Footprint, error) {
-	n, f, err := footprint(config, teacher, o)
+	o, err := o.On(b)
+	if err != nil {
+		return Footprint{}, err
+	}
+	mesh, err := b.Mesh(o.Devices.Count())
+	if err != nil {
+		return Footprint{}, err
+	}
+	devices := int64(1)
+	if b.Kind != device.CUDA {
+		devices = int64(mesh.Size())
+	}
+	n, f, err := footprint(mesh, config, teacher, o, int(devices))
 	if err != nil {
 		return f, err
 	}
 	for _, s := range shapes {
-		p, err := n.gradients(b, batchShape{s.Rows, s.Input, s.Target, s.Packed})
+		rows := (s.Rows + mesh.Size() - 1) / mesh.Size() * mesh.Size()
+		p, err := n.gradients(batchShape{rows, s.Input, s.Target, s.Packed})
 		if err != nil {
 			return f, err
 		}
-		f.Temporary = max(f.Temporary, p.Memory.Temporary)
+		f.Temporary = max(f.Temporary, devices*p.Memory.Temporary)
 		p.Close()
 	}
 	for _, g := range n.groups() {
-		p, err := n.application(b, g)
+		p, err := n.application(g)
 		if err != nil {
 			return f, err
 		}
-		f.Update = max(f.Update, p.Memory.Temporary+p.Memory.Outputs-p.Memory.Aliases)
+		f.Update = max(f.Update, devices*(p.Memory.Temporary+p.Memory.Outputs-p.Memory.Aliases))
 		p.Close()
 	}
 	return f, nil
@@ -71,9 +89,21 @@ func Foresee(b *device.Backend, config t5.Config, teacher *t5.Config, o Options,
 
 func bytesOf(inputs []device.Input) (total int64) {
 	for _, in := range inputs {
-		total += 4 * int64(in.Shape.Size())
+		total += int64(in.Shape.ByteSize())
 	}
 	return total
+}
+
+// part is how many bytes of tensors one device has.
+func (n *network) part(of []device.Input) (bytes int64) {
+	for _, in := range of {
+		own := bytesOf([]device.Input{in})
+		if in.Split {
+			own /= int64(n.options.Devices.Count())
+		}
+		bytes += own
+	}
+	return bytes
 }
 
 // Peak is the most that the run holds at one time. A checkpoint is written while the next step is

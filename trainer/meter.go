@@ -64,7 +64,7 @@ func (m *meter) report(r *run) Stepped {
 	e := Stepped{
 		Step: r.step, Total: r.total, Loss: m.total[sumLoss] / max(1, m.total[sumTokens]), LearningRate: m.rate,
 		Epoch:        float64(r.position.Epoch) + float64(r.position.Offset)/float64(max(1, r.Train.PerEpoch())),
-		GradientNorm: m.norm, Tokens: int(m.total[sumTokens]),
+		GradientNorm: m.norm, Tokens: int(m.total[sumTokens]), Elements: m.elements, Took: busy,
 		PaddedShare:     1 - float64(m.tokens)/float64(max(1, m.elements)),
 		TokensPerSecond: float64(m.tokens) / busy.Seconds(),
 		Memory:          machine.Resident(),

@@ -40,7 +40,9 @@ type Options struct {
 	DPO            Preference   `yaml:"dpo"`              // learn from pairs of a better and a worse text
 	DP             Privacy      `yaml:"dp"`               // differential privacy of the training rows
 	Dropout        *float64     `yaml:"dropout"`          // instead of the model's dropout_rate
-	Precision      string       `yaml:"precision"`        // fp32, or bf16 for the matrix products (weights stay fp32)
+	Precision      string       `yaml:"precision"`        // fp32, or bf16 for the matrix products (weights stay fp32); auto is bf16 on a GPU
+	Devices        Devices      `yaml:"devices"`          // of this machine that share each batch: a number, or all; auto is all GPUs, and 1 elsewhere
+	GPU            GPU          `yaml:"gpu"`              // how NVIDIA devices are opened
 
 	GradientCheckpointing bool `yaml:"gradient_checkpointing"` // compute activations and logits again in the backward pass instead of keeping them: less memory, more time
 
@@ -78,9 +80,9 @@ type EarlyStopping struct {
 func DefaultOptions() Options {
 	return Options{
 		Method: LoRA, LoRA: lora.DefaultOptions(), Optimizer: DefaultOptimizer(), Schedule: DefaultSchedule(),
-		Batch: 32, Accumulate: 1, ClipNorm: 1, Precision: "fp32", SaveDType: "fp32", LogEvery: 10,
+		Batch: 32, Accumulate: 1, ClipNorm: 1, Precision: Auto, SaveDType: "fp32", LogEvery: 10,
 		Keep: Keep{Best: 1, Last: 1}, Metric: "loss", Distill: Distillation{Temperature: 2, Weight: 0.5},
-		DP: Privacy{Rows: 8},
+		DP: Privacy{Rows: 8}, Devices: Auto, GPU: GPU{TF32: true, MemoryFraction: 0.75, Allocator: "default"},
 	}
 }
 
@@ -98,7 +100,7 @@ func (o Options) Validate() error {
 	case "fp16":
 		bad("precision fp16 overflows in T5's feed-forward layers and ends in NaN; use bf16")
 	default:
-		oneOf("precision", o.Precision, "fp32", "bf16")
+		oneOf("precision", o.Precision, Auto, "fp32", "bf16")
 	}
 	oneOf("save_dtype", o.SaveDType, "fp32", "bf16")
 	if (o.Steps > 0) == (o.Epochs > 0) {
@@ -133,7 +135,7 @@ func (o Options) Validate() error {
 			bad("%w", err)
 		}
 	}
-	for _, text := range append(o.refusals(), o.preferenceRefusals()...) {
+	for _, text := range slices.Concat(o.refusals(), o.preferenceRefusals(), o.deviceRefusals()) {
 		bad("%s", text)
 	}
 	slices.SortStableFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })

@@ -11,7 +11,6 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/rdp"
@@ -136,19 +135,19 @@ func (r *run) divisor(tokens float64) float64 {
 }
 
 // withNoise adds the step's noise to the sum of the clipped gradients.
-func (r *run) withNoise(grads []*tensors.Tensor) ([]*tensors.Tensor, error) {
+func (r *run) withNoise(grads []*device.Array) ([]*device.Array, error) {
 	p := r.Options.DP
 	if !p.On() || p.Noise == 0 {
 		return grads, nil
 	}
 	random := noiseOf(r.Options.Seed, r.step)
-	noise := make([]*tensors.Tensor, 0, len(grads))
+	noise := make([]*device.Array, 0, len(grads))
 	for _, in := range r.net.learning {
 		values := make([]float32, in.Shape.Size())
 		for i := range values {
 			values[i] = float32(random.NormFloat64() * p.Noise * p.Clip)
 		}
-		t, err := r.Backend.Float32(values, in.Shape.Dimensions...)
+		t, err := r.mesh.Float32(values, r.net.divides(in.Shape.Dimensions), in.Shape.Dimensions...)
 		if err != nil {
 			finalize(append(noise, grads...))
 			return nil, err
@@ -172,8 +171,8 @@ func noiseOf(seed uint64, step int) *rand.Rand {
 // they are summed.
 //
 //	learning…, frozen…, batch…, seed   →   Σ clipped gradients…, [sums]
-func (n *network) clipped(b *device.Backend, shape batchShape) (*device.Program, error) {
-	return b.Compile("t5.clipped "+shape.String(), n.microInputs(shape), func(in []*Node) []*Node {
+func (n *network) clipped(shape batchShape) (*device.Program, error) {
+	return n.mesh.Compile(device.Build{Name: "t5.clipped " + shape.String(), Inputs: n.microInputs(shape), Split: append(n.split(n.learning), false), Graph: func(in []*Node) []*Node {
 		learning, frozen, rest := n.divide(in)
 		own := make([]*Node, len(learning)) // [rows, …]
 		for i, p := range learning {
@@ -198,7 +197,7 @@ func (n *network) clipped(b *device.Backend, shape batchShape) (*device.Program,
 			out[i] = ReduceSum(Mul(g, Reshape(factor, dims...)), 0)
 		}
 		return append(out, stack(s))
-	})
+	}})
 }
 
 func axesAfterFirst(x *Node) (axes []int) {

@@ -6,7 +6,6 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/lora"
@@ -24,10 +23,11 @@ type network struct {
 	learning []device.Input
 	frozen   []device.Input // the base under an adapter, then the teacher
 	norm     []bool         // learning[i] is a layer norm's scale
+	mesh     *device.Mesh   // nil where only sizes are asked for
 }
 
-func newNetwork(config t5.Config, adapter *lora.Adapter, teacher *t5.Config, options Options) *network {
-	n := &network{config: config, adapter: adapter, teacher: teacher, options: options}
+func newNetwork(config t5.Config, adapter *lora.Adapter, teacher *t5.Config, options Options, mesh *device.Mesh) *network {
+	n := &network{config: config, adapter: adapter, teacher: teacher, options: options, mesh: mesh}
 	for _, spec := range config.Specs() {
 		in := device.Input{Name: spec.Name, Shape: shapes.Make(dtypes.Float32, spec.Shape...)}
 		if adapter != nil {
@@ -126,12 +126,12 @@ func (s batchShape) String() string {
 }
 
 // inputs are the tensors of a batch: inputs, labels, and where examples are packed the segments of
-// both.
+// both. Their rows are divided among the devices.
 func (s batchShape) inputs() []device.Input {
 	in, out := shapes.Make(dtypes.Int32, s.rows, s.input), shapes.Make(dtypes.Int32, s.rows, s.target)
-	inputs := []device.Input{{Name: "inputs", Shape: in}, {Name: "labels", Shape: out}}
+	inputs := []device.Input{{Name: "inputs", Shape: in, Split: true}, {Name: "labels", Shape: out, Split: true}}
 	if s.packed {
-		inputs = append(inputs, device.Input{Name: "input_segments", Shape: in}, device.Input{Name: "label_segments", Shape: out})
+		inputs = append(inputs, device.Input{Name: "input_segments", Shape: in, Split: true}, device.Input{Name: "label_segments", Shape: out, Split: true})
 	}
 	return inputs
 }
@@ -178,31 +178,52 @@ func (n *network) lossOf(shape batchShape, frozen, batch []*Node) t5.Loss {
 	return t5.Loss{LabelSmoothing: n.options.LabelSmoothing, ZLoss: n.options.ZLoss, Teacher: n.guide(shape, frozen, batch)}
 }
 
-// gradients compiles one micro-step: the gradients of the summed loss, then the sums.
+// gradients compiles one micro-step: the gradients of the summed loss, then the sums. Each device
+// keeps its part of the gradients.
 //
 //	learning…, frozen…, batch…, seed   →   gradients…, [sums]
-func (n *network) gradients(b *device.Backend, shape batchShape) (*device.Program, error) {
+func (n *network) gradients(shape batchShape) (*device.Program, error) {
 	if n.options.DP.On() {
-		return n.clipped(b, shape)
+		return n.clipped(shape)
 	}
-	return b.Compile("t5.gradients "+shape.String(), n.microInputs(shape), func(in []*Node) []*Node {
-		learning, frozen, rest := n.divide(in)
-		net := n.build(learning, frozen, rest[len(rest)-1])
-		net.Checkpointing = n.options.GradientCheckpointing
-		s := n.sums(shape, n.lossOf(shape, frozen, rest), net, frozen, rest)
-		return append(Gradient(s.Loss, learning...), stack(s))
+	return n.mesh.Compile(device.Build{
+		Name: "t5.gradients " + shape.String(), Inputs: n.microInputs(shape), Split: append(n.split(n.learning), false),
+		Graph: func(in []*Node) []*Node {
+			learning, frozen, rest := n.divide(in)
+			net := n.build(learning, frozen, rest[len(rest)-1])
+			net.Checkpointing = n.options.GradientCheckpointing
+			s := n.sums(shape, n.lossOf(shape, frozen, rest), net, frozen, rest)
+			return append(Gradient(s.Loss, learning...), stack(s))
+		},
 	})
+}
+
+// split says which tensors are divided among the devices where there is one of each for the whole
+// run to share: gradients and moments. Weights are not, every device needs all of them.
+func (n *network) split(of []device.Input) []bool {
+	divided := make([]bool, len(of))
+	for i, in := range of {
+		divided[i] = n.divides(in.Shape.Dimensions)
+	}
+	return divided
+}
+
+// divides says whether a tensor is worth dividing and can be: a matrix whose first axis the devices
+// share evenly.
+func (n *network) divides(dims []int) bool {
+	devices := n.options.Devices.Count()
+	return devices > 1 && len(dims) > 1 && dims[0]%devices == 0
 }
 
 // evaluation compiles the sums of one batch without dropout and smoothing.
 //
 //	learning…, frozen…, batch…   →   [sums]
-func (n *network) evaluation(b *device.Backend, shape batchShape) (*device.Program, error) {
+func (n *network) evaluation(shape batchShape) (*device.Program, error) {
 	inputs := append(append(append([]device.Input{}, n.learning...), n.frozen...), shape.inputs()...)
-	return b.Compile("t5.evaluation "+shape.String(), inputs, func(in []*Node) []*Node {
+	return n.mesh.Compile(device.Build{Name: "t5.evaluation " + shape.String(), Inputs: inputs, Graph: func(in []*Node) []*Node {
 		learning, frozen, rest := n.divide(in)
 		return []*Node{stack(n.sums(shape, t5.Loss{}, n.build(learning, frozen, nil), frozen, rest))}
-	})
+	}})
 }
 
 func (n *network) divide(in []*Node) (learning, frozen, rest []*Node) {
@@ -213,19 +234,22 @@ func (n *network) divide(in []*Node) (learning, frozen, rest []*Node) {
 // addition compiles the sum of two micro-batches' gradients.
 //
 //	a…, b…   →   a + b …
-func (n *network) addition(b *device.Backend) (*device.Program, error) {
+func (n *network) addition() (*device.Program, error) {
 	var inputs []device.Input
 	for _, side := range []string{"a.", "b."} {
 		for _, in := range n.learning {
-			inputs = append(inputs, device.Input{Name: side + in.Name, Shape: in.Shape})
+			inputs = append(inputs, device.Input{Name: side + in.Name, Shape: in.Shape, Split: n.divides(in.Shape.Dimensions)})
 		}
 	}
-	return b.CompileInPlace("t5.addition", inputs, donateLast(len(inputs), len(inputs)), func(in []*Node) []*Node {
-		out := make([]*Node, len(n.learning))
-		for i := range out {
-			out[i] = Add(in[i], in[len(out)+i])
-		}
-		return out
+	return n.mesh.Compile(device.Build{
+		Name: "t5.addition", Inputs: inputs, Donate: donateLast(len(inputs), len(inputs)), Split: n.split(n.learning),
+		Graph: func(in []*Node) []*Node {
+			out := make([]*Node, len(n.learning))
+			for i := range out {
+				out[i] = Add(in[i], in[len(out)+i])
+			}
+			return out
+		},
 	})
 }
 
@@ -234,7 +258,9 @@ func (n *network) moments() []device.Input {
 	var inputs []device.Input
 	for _, p := range n.learning {
 		for _, m := range n.options.Optimizer.moments(p.Shape.Dimensions) {
-			inputs = append(inputs, device.Input{Name: m.name + "." + p.Name, Shape: shapes.Make(n.options.Optimizer.stateType(), m.dims...)})
+			inputs = append(inputs, device.Input{
+				Name: m.name + "." + p.Name, Shape: shapes.Make(n.options.Optimizer.stateType(), m.dims...), Split: n.divides(m.dims),
+			})
 		}
 	}
 	return inputs
@@ -243,9 +269,9 @@ func (n *network) moments() []device.Input {
 // globalNorm compiles the norm of a step's mean gradient, over all tensors.
 //
 //	gradients…, [slots]   →   norm
-func (n *network) globalNorm(b *device.Backend) (*device.Program, error) {
+func (n *network) globalNorm() (*device.Program, error) {
 	inputs := append(n.gradientInputs(0, len(n.learning)), numbersInput())
-	return b.Compile("t5.norm", inputs, func(in []*Node) []*Node {
+	return n.mesh.Compile(device.Build{Name: "t5.norm", Inputs: inputs, Graph: func(in []*Node) []*Node {
 		numbers := in[len(in)-1]
 		square := ScalarZero(numbers.Graph(), dtypes.Float32)
 		for _, g := range in[:len(in)-1] {
@@ -253,7 +279,7 @@ func (n *network) globalNorm(b *device.Backend) (*device.Program, error) {
 			square = Add(square, ReduceAllSum(Mul(g, g)))
 		}
 		return []*Node{Sqrt(square)}
-	})
+	}})
 }
 
 // group is a run of parameters that one program updates, and their moments.
@@ -280,17 +306,19 @@ func (n *network) groups() []group {
 }
 
 // application compiles the optimizer's step for one group. Where the norm is not finite, nothing
-// changes, so that the weights before a failure are still there.
+// changes, so that the weights before a failure are still there. Each device updates its part, and
+// the parts of the weights are put together on all.
 //
 //	learning…, moments…, gradients…, [slots], norm   →   learning…, moments…
-func (n *network) application(b *device.Backend, of group) (*device.Program, error) {
+func (n *network) application(of group) (*device.Program, error) {
 	moments := n.moments()[of.momentsFrom:of.momentsTo]
 	inputs := append(append([]device.Input{}, n.learning[of.from:of.to]...), moments...)
 	inputs = append(append(inputs, n.gradientInputs(of.from, of.to)...), numbersInput(), device.Input{Name: "norm", Shape: shapes.Make(dtypes.Float32)})
 	donate := donateLast(len(inputs), len(inputs))
 	donate[len(inputs)-2], donate[len(inputs)-1] = false, false // the next group needs them
-	return b.CompileInPlace("t5.application", inputs, donate, func(in []*Node) []*Node {
-		learn := of.to - of.from
+	learn := of.to - of.from
+	split := append(make([]bool, learn), n.split(moments)...)
+	return n.mesh.Compile(device.Build{Name: "t5.application", Inputs: inputs, Donate: donate, Split: split, Graph: func(in []*Node) []*Node {
 		params, state, grads := in[:learn], in[learn:learn+len(moments)], in[learn+len(moments):]
 		numbers, norm := in[len(in)-2], in[len(in)-1]
 		number := func(i int) *Node { return slot(numbers, i) }
@@ -318,13 +346,13 @@ func (n *network) application(b *device.Backend, of group) (*device.Program, err
 			state = state[k:]
 		}
 		return append(newParams, newState...)
-	})
+	}})
 }
 
 func (n *network) gradientInputs(from, to int) []device.Input {
 	var inputs []device.Input
 	for _, in := range n.learning[from:to] {
-		inputs = append(inputs, device.Input{Name: "gradient." + in.Name, Shape: in.Shape})
+		inputs = append(inputs, device.Input{Name: "gradient." + in.Name, Shape: in.Shape, Split: n.divides(in.Shape.Dimensions)})
 	}
 	return inputs
 }
@@ -341,8 +369,8 @@ func choose(condition, yes, no *Node) *Node {
 }
 
 // finalize frees device memory now; the collector does not see how much there is of it.
-func finalize(ts []*tensors.Tensor) {
-	for _, t := range ts {
-		_ = t.FinalizeAll() // a tensor that was given away is already free
+func finalize(arrays []*device.Array) {
+	for _, a := range arrays {
+		a.Free()
 	}
 }

@@ -66,7 +66,7 @@ func (f *feed) stop() {
 // oneStep accumulates the gradients of some micro-batches and applies them. If it fails, the
 // weights are those before the step.
 func (r *run) oneStep(feed *feed) error {
-	var grads []*tensors.Tensor
+	var grads []*device.Array
 	var total [sums]float64
 	var rows []string
 	var batches []seq2seq.Batch
@@ -130,12 +130,13 @@ func (r *run) nonFinite(rows []string, batches []seq2seq.Batch) error {
 func isFinite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
 // gradients runs one micro-step.
-func (r *run) gradients(batch seq2seq.Batch, micro int) ([]*tensors.Tensor, []float32, error) {
+func (r *run) gradients(batch seq2seq.Batch, micro int) ([]*device.Array, []float32, error) {
+	batch = r.whole(batch)
 	shape := shapeOf(batch)
 	program, ok := r.gradientsOf[shape]
 	if !ok {
 		var err error
-		if program, err = r.net.gradients(r.Backend, shape); err != nil {
+		if program, err = r.net.gradients(shape); err != nil {
 			return nil, nil, err
 		}
 		r.gradientsOf[shape] = program
@@ -147,30 +148,40 @@ func (r *run) gradients(batch seq2seq.Batch, micro int) ([]*tensors.Tensor, []fl
 		return nil, nil, err
 	}
 	grads := out[:len(out)-1]
-	s, err := tensors.CopyFlatData[float32](out[len(out)-1])
+	s, err := floats(out[len(out)-1])
 	finalize(out[len(out)-1:])
 	return grads, s, err
 }
 
+// whole is the batch with rows of padding after its own, so that all devices get as many: they
+// count for nothing.
+func (r *run) whole(batch seq2seq.Batch) seq2seq.Batch {
+	of := r.mesh.Size()
+	if of > 1 && r.Options.DPO.On() {
+		of *= 2 // the two rows of a pair stay together
+	}
+	return batch.Padded(of)
+}
+
 // runMicro runs a program over the weights, a batch and the dropout seed of a micro-step.
-func (r *run) runMicro(program *device.Program, batch seq2seq.Batch, micro int) ([]*tensors.Tensor, error) {
+func (r *run) runMicro(program *device.Program, batch seq2seq.Batch, micro int) ([]*device.Array, error) {
 	args, own, err := r.arguments(batch)
 	if err != nil {
 		return nil, err
 	}
-	seed, err := r.Backend.Uint32([]uint32{r.dropoutSeed(micro)})
+	seed, err := r.mesh.Uint32(r.dropoutSeed(micro))
 	if err != nil {
 		return nil, err
 	}
-	return program.Run(append(args, seed), donateLast(len(args)+1, own+1))
+	return program.RunOn(append(args, seed), donateLast(len(args)+1, own+1))
 }
 
 // arguments are the weights and the batch; the last `own` of them are the batch's.
-func (r *run) arguments(batch seq2seq.Batch) (args []*tensors.Tensor, own int, err error) {
+func (r *run) arguments(batch seq2seq.Batch) (args []*device.Array, own int, err error) {
 	args = append(append(args, r.learn...), r.frozen...)
 	values := [][]int32{batch.Inputs, batch.Labels, batch.InputSegments, batch.LabelSegments}
 	for i, in := range shapeOf(batch).inputs() {
-		t, err := r.Backend.Int32(values[i], in.Shape.Dimensions...)
+		t, err := r.mesh.Int32(values[i], in.Split, in.Shape.Dimensions...)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -197,36 +208,36 @@ func (r *run) dropoutSeed(micro int) uint32 {
 	return uint32((x ^ (x >> 31)) >> 16)
 }
 
-func (r *run) accumulate(total, grads []*tensors.Tensor) ([]*tensors.Tensor, error) {
+func (r *run) accumulate(total, grads []*device.Array) ([]*device.Array, error) {
 	if total == nil {
 		return grads, nil
 	}
 	if r.add == nil {
 		var err error
-		if r.add, err = r.net.addition(r.Backend); err != nil {
+		if r.add, err = r.net.addition(); err != nil {
 			return nil, err
 		}
 		r.Sink(Compiled{Program: "t5.addition", Took: r.add.CompileTime, Memory: r.add.Memory, Reused: r.add.Reused})
 	}
-	return r.add.Run(append(total, grads...), nil)
+	return r.add.RunOn(append(total, grads...), nil)
 }
 
 // update applies the gradients and gives their norm. A loss that is not finite leaves all as it
 // was.
-func (r *run) update(grads []*tensors.Tensor, tokens float64, finite bool) (float64, error) {
+func (r *run) update(grads []*device.Array, tokens float64, finite bool) (float64, error) {
 	if !finite {
 		finalize(grads)
 		return math.NaN(), nil
 	}
 	t := r.step + 1
 	rate := r.Options.Optimizer.LearningRate * r.Options.Schedule.Factor(r.step, r.total)
-	numbers, err := r.Backend.Float32(r.Options.Optimizer.numbers(t, rate, max(tokens, 1), r.dropoutSeed(-1)), slots) // no micro-step has this seed
+	numbers, err := r.mesh.Float32(r.Options.Optimizer.numbers(t, rate, max(tokens, 1), r.dropoutSeed(-1)), false, slots) // no micro-step has this seed
 	if err != nil {
 		return 0, err
 	}
 	r.meter.rate = rate
-	defer finalize([]*tensors.Tensor{numbers})
-	out, err := r.norm.Run(append(append([]*tensors.Tensor{}, grads...), numbers), nil)
+	defer numbers.Free()
+	out, err := r.norm.RunOn(append(append([]*device.Array{}, grads...), numbers), nil)
 	if err != nil {
 		return 0, err
 	}
@@ -236,14 +247,18 @@ func (r *run) update(grads []*tensors.Tensor, tokens float64, finite bool) (floa
 			return 0, err
 		}
 	}
-	return scalar(out[0])
+	norm, err := floats(out[0])
+	if err != nil {
+		return 0, err
+	}
+	return float64(norm[0]), nil
 }
 
 // applyTo updates one group.
-func (r *run) applyTo(g group, program *device.Program, grads []*tensors.Tensor, numbers, norm *tensors.Tensor) error {
+func (r *run) applyTo(g group, program *device.Program, grads []*device.Array, numbers, norm *device.Array) error {
 	learn, moments := r.learn[g.from:g.to], r.moments[g.momentsFrom:g.momentsTo]
-	args := append(append(append(append([]*tensors.Tensor{}, learn...), moments...), grads...), numbers, norm)
-	out, err := program.Run(args, nil)
+	args := append(append(append(append([]*device.Array{}, learn...), moments...), grads...), numbers, norm)
+	out, err := program.RunOn(args, nil)
 	if err != nil {
 		return err
 	}
@@ -252,12 +267,9 @@ func (r *run) applyTo(g group, program *device.Program, grads []*tensors.Tensor,
 	return nil
 }
 
-func scalar(t *tensors.Tensor) (float64, error) {
-	v, err := tensors.CopyFlatData[float32](t)
-	if err != nil {
-		return 0, err
-	}
-	return float64(v[0]), nil
+// floats copies a result that every device has.
+func floats(a *device.Array) ([]float32, error) {
+	return tensors.CopyFlatData[float32](a.First())
 }
 
 // evaluate judges the weights on one pass over the validation data; stop says that patience has
@@ -286,7 +298,9 @@ func (r *run) evaluate(ctx context.Context) (found *evaluation, stop bool, err e
 		r.Options.accuracy(): total[sumCorrect] / total[sumTokens],
 	}}
 	if r.Evaluator != nil {
-		more, err := r.Evaluator.Evaluate(ctx, r.weights())
+		w := r.weights()
+		more, err := r.Evaluator.Evaluate(ctx, w)
+		w.Close()
 		if err != nil {
 			return nil, false, err
 		}
@@ -304,11 +318,12 @@ func (r *run) evaluate(ctx context.Context) (found *evaluation, stop bool, err e
 }
 
 func (r *run) evaluateBatch(batch seq2seq.Batch) ([]float32, error) {
+	batch = r.whole(batch)
 	shape := shapeOf(batch)
 	program, ok := r.evaluationOf[shape]
 	if !ok {
 		var err error
-		if program, err = r.net.evaluation(r.Backend, shape); err != nil {
+		if program, err = r.net.evaluation(shape); err != nil {
 			return nil, err
 		}
 		r.evaluationOf[shape] = program
@@ -318,11 +333,11 @@ func (r *run) evaluateBatch(batch seq2seq.Batch) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := program.Run(args, donateLast(len(args), own))
+	out, err := program.RunOn(args, donateLast(len(args), own))
 	if err != nil {
 		return nil, err
 	}
-	s, err := tensors.CopyFlatData[float32](out[0])
+	s, err := floats(out[0])
 	finalize(out)
 	return s, err
 }

@@ -1,11 +1,8 @@
 package trainer
 
 import (
-	"fmt"
-
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/seq2seq"
@@ -15,19 +12,19 @@ import (
 // loss, or a gradient. The weights must be those before the step. It is empty where all of the
 // batch is finite.
 func (r *run) trace(batch seq2seq.Batch, micro int) (string, error) {
-	shape := shapeOf(batch)
+	shape := shapeOf(r.whole(batch))
 	var names []string
-	program, err := r.net.probes(r.Backend, shape, &names)
+	program, err := r.net.probes(shape, &names)
 	if err != nil {
 		return "", err
 	}
 	defer program.Close()
-	out, err := r.runMicro(program, batch, micro)
+	out, err := r.runMicro(program, r.whole(batch), micro)
 	if err != nil {
 		return "", err
 	}
 	defer finalize(out)
-	flags, err := tensors.CopyFlatData[float32](out[0])
+	flags, err := floats(out[0])
 	if err != nil {
 		return "", err
 	}
@@ -42,7 +39,7 @@ func (r *run) trace(batch seq2seq.Batch, micro int) (string, error) {
 	}
 	defer finalize(grads)
 	for i, grad := range grads {
-		values, err := tensors.CopyFlatData[float32](grad)
+		values, err := grad.Float32s()
 		if err != nil {
 			return "", err
 		}
@@ -59,8 +56,8 @@ func (r *run) trace(batch seq2seq.Batch, micro int) (string, error) {
 // is finite.
 //
 //	learning…, frozen…, batch…, seed   →   [len(names)], 1 or 0
-func (n *network) probes(b *device.Backend, shape batchShape, names *[]string) (*device.Program, error) {
-	return b.Compile(fmt.Sprintf("t5.probes %s", shape), n.microInputs(shape), func(in []*Node) []*Node {
+func (n *network) probes(shape batchShape, names *[]string) (*device.Program, error) {
+	return n.mesh.Compile(device.Build{Name: "t5.probes " + shape.String(), Inputs: n.microInputs(shape), Graph: func(in []*Node) []*Node {
 		var flags []*Node
 		look := func(name string, x *Node) {
 			*names = append(*names, name)
@@ -73,5 +70,5 @@ func (n *network) probes(b *device.Backend, shape batchShape, names *[]string) (
 		sums := n.sums(shape, n.lossOf(shape, frozen, rest), net, frozen, rest)
 		look("the loss", sums.Loss)
 		return []*Node{Concatenate(flags, 0)}
-	})
+	}})
 }

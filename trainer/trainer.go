@@ -49,6 +49,7 @@ type Job struct {
 	Metadata    map[string]string // kept in every weights file
 	Fingerprint string            // of the recipe and the data; a run resumes under the same one only
 	Resume      bool
+	Trial       bool // to measure: no weights are kept at the end
 	TraceNaN    bool // name the first sub-layer that is not finite, should the loss not be
 	Sink        Sink // nil: nobody listens
 }
@@ -109,13 +110,14 @@ func (e *InterruptedError) Unwrap() error { return context.Canceled }
 type run struct {
 	Job
 	net      *network
+	mesh     *device.Mesh // what it runs on
 	total    int
 	rate     float64 // with which an example is in a step, where the run is private
 	step     int
 	position seq2seq.Position // of the first batch that no step has taken
-	learn    []*tensors.Tensor
-	moments  []*tensors.Tensor
-	frozen   []*tensors.Tensor
+	learn    []*device.Array
+	moments  []*device.Array
+	frozen   []*device.Array
 
 	gradientsOf  map[batchShape]*device.Program
 	evaluationOf map[batchShape]*device.Program
@@ -154,10 +156,15 @@ func Run(ctx context.Context, job Job) (Result, error) {
 	return result, err
 }
 
-func (r *run) prepare() error {
+func (r *run) prepare() (err error) {
+	if r.Options, err = r.Options.On(r.Backend); err != nil {
+		return err
+	}
+	if r.mesh, err = r.Backend.Mesh(r.Options.Devices.Count()); err != nil {
+		return err
+	}
 	var adapter *lora.Adapter
 	if r.Options.Method == LoRA {
-		var err error
 		if r.Base == nil {
 			return errors.New("an adapter needs a base model")
 		}
@@ -171,7 +178,7 @@ func (r *run) prepare() error {
 			return &VocabularyError{Teacher: teacher.VocabSize, Student: r.Config.VocabSize}
 		}
 	}
-	r.net = newNetwork(r.Config, adapter, teacher, r.Options)
+	r.net = newNetwork(r.Config, adapter, teacher, r.Options, r.mesh)
 	r.total = r.Options.Steps
 	if r.Options.Epochs > 0 {
 		r.total = int(math.Ceil(r.Options.Epochs * float64(r.Train.PerEpoch()) / float64(r.Options.Accumulate)))
@@ -211,7 +218,7 @@ func (r *run) place(adapter *lora.Adapter) (err error) {
 			} else if values, err = spec.Init(r.Options.Seed, r.Base.Float32s); err != nil {
 				return err
 			}
-			t, err := r.Backend.Float32(values, spec.Shape...)
+			t, err := r.mesh.Float32(values, false, spec.Shape...)
 			if err != nil {
 				return err
 			}
@@ -219,7 +226,11 @@ func (r *run) place(adapter *lora.Adapter) (err error) {
 		}
 	}
 	if r.Teacher != nil {
-		teacher, err := r.Teacher.Place(r.Backend.Float32)
+		placed, err := r.Teacher.Place(r.Backend.Float32)
+		if err != nil {
+			return err
+		}
+		teacher, err := r.mesh.Spread(placed)
 		if err != nil {
 			return err
 		}
@@ -231,7 +242,7 @@ func (r *run) place(adapter *lora.Adapter) (err error) {
 		if size > len(zeros) {
 			zeros = make([]byte, size)
 		}
-		t, err := r.Backend.Raw(m.Shape.DType, zeros[:size], m.Shape.Dimensions...)
+		t, err := r.mesh.Raw(m.Shape.DType, zeros[:size], m.Split, m.Shape.Dimensions...)
 		if err != nil {
 			return err
 		}
@@ -241,13 +252,17 @@ func (r *run) place(adapter *lora.Adapter) (err error) {
 	return nil
 }
 
-func (r *run) baseTensors() ([]*tensors.Tensor, error) {
+func (r *run) baseTensors() ([]*device.Array, error) {
 	if r.Base != nil {
-		return r.Base.Place(r.Backend.Float32)
+		placed, err := r.Base.Place(r.Backend.Float32)
+		if err != nil {
+			return nil, err
+		}
+		return r.mesh.Spread(placed)
 	}
-	var placed []*tensors.Tensor
+	var placed []*device.Array
 	for _, spec := range r.Config.Specs() {
-		t, err := r.Backend.Float32(spec.Init(r.Options.Seed), spec.Shape...)
+		t, err := r.mesh.Float32(spec.Init(r.Options.Seed), false, spec.Shape...)
 		if err != nil {
 			return nil, err
 		}
@@ -312,13 +327,13 @@ func (r *run) train(ctx context.Context) (Result, error) {
 
 // compileUpdate compiles what makes a step of a gradient.
 func (r *run) compileUpdate() (err error) {
-	if r.norm, err = r.net.globalNorm(r.Backend); err != nil {
+	if r.norm, err = r.net.globalNorm(); err != nil {
 		return err
 	}
 	took, memory, reused := r.norm.CompileTime, r.norm.Memory, r.norm.Reused
 	r.groups = r.net.groups()
 	for _, g := range r.groups {
-		p, err := r.net.application(r.Backend, g)
+		p, err := r.net.application(g)
 		if err != nil {
 			return err
 		}
@@ -333,9 +348,9 @@ func (r *run) compileUpdate() (err error) {
 }
 
 func (r *run) announce() {
-	count := func(ts []*tensors.Tensor) (n int) {
-		for _, t := range ts {
-			n += t.Size()
+	count := func(arrays []*device.Array) (n int) {
+		for _, a := range arrays {
+			n += a.Size()
 		}
 		return n
 	}
@@ -364,6 +379,9 @@ func (r *run) afterStep(ctx context.Context) (stop bool, err error) {
 		}
 	}
 	best := found != nil && r.best == found
+	if r.Trial {
+		return stop, nil
+	}
 	if final || stop || best || due(r.step, r.Options.SaveEvery) {
 		if err := r.save(found); err != nil {
 			return false, err
@@ -393,11 +411,19 @@ func (r *run) checkpointPath(step int) string {
 	return filepath.Join(r.checkpoints(), fmt.Sprintf("%08d", step))
 }
 
-// weights are the tensors of the moment, for whoever judges them.
+// weights are the tensors of the moment on the first device, for whoever judges them.
 func (r *run) weights() decode.Weights {
-	w := decode.Weights{Config: r.Config, Base: r.learn}
-	if r.net.adapter != nil {
-		w.Base, w.Adapter, w.Update = r.frozen[:r.net.base()], r.net.adapter, r.learn
+	first := func(arrays []*device.Array) *decode.Store {
+		ts := make([]*tensors.Tensor, len(arrays))
+		for i, a := range arrays {
+			ts[i] = a.First()
+		}
+		return decode.OnDevice(ts)
 	}
-	return w
+	if r.net.adapter == nil {
+		return decode.Weights{Config: r.Config, Base: first(r.learn)}
+	}
+	return decode.Weights{
+		Config: r.Config, Base: first(r.frozen[:r.net.base()]), Adapter: r.net.adapter, Update: first(r.learn),
+	}
 }

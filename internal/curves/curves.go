@@ -24,6 +24,7 @@ import (
 
 // Log is what a run says of its steps and evaluations, in the order of the steps.
 type Log struct {
+	Total       int // steps that the run is to make; 0: not told
 	Steps       []Step
 	Evaluations []Evaluation
 }
@@ -53,6 +54,7 @@ type Evaluation struct {
 type line struct {
 	Event           string              `json:"event"`
 	Step            int                 `json:"step"`
+	Total           int                 `json:"total"`
 	Time            time.Time           `json:"time"`
 	Epoch           float64             `json:"epoch"`
 	Loss            *float64            `json:"loss"`
@@ -103,6 +105,7 @@ func Read(r io.Reader) (Log, error) {
 func (log *Log) take(l line, done int) int {
 	switch l.Event {
 	case "started":
+		log.Total = l.Total
 		log.Steps = slices.DeleteFunc(log.Steps, func(s Step) bool { return s.To > l.Step })
 		log.Evaluations = slices.DeleteFunc(log.Evaluations, func(e Evaluation) bool { return e.Step > l.Step })
 		return l.Step

@@ -3,6 +3,7 @@ package curves_test
 import (
 	"bytes"
 	"encoding/xml"
+	"errors"
 	"image/png"
 	"io"
 	"math"
@@ -54,6 +55,9 @@ func TestRead(t *testing.T) {
 	}
 	if last := log.Steps[3]; len(log.Steps) != 4 || last.From != 30 || last.To != 40 || !math.IsNaN(last.Loss) {
 		t.Errorf("last step %+v of %d", last, len(log.Steps))
+	}
+	if log.Total != 40 {
+		t.Errorf("%d steps in all; want 40", log.Total)
 	}
 	if len(log.Evaluations) != 2 || log.Evaluations[0].Metrics["bleu"] != 10 || log.Evaluations[1].Step != 40 {
 		t.Errorf("evaluations %v", log.Evaluations)
@@ -218,7 +222,7 @@ func TestChartSVG(t *testing.T) {
 		}
 		found := map[string]int{}
 		d := xml.NewDecoder(strings.NewReader(string(svg)))
-		for token, err := d.Token(); err != io.EOF; token, err = d.Token() {
+		for token, err := d.Token(); !errors.Is(err, io.EOF); token, err = d.Token() {
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -7,8 +7,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-
-	"gonum.org/v1/plot"
 )
 
 //go:embed drawing.svg
@@ -148,13 +146,18 @@ func roomy(low, high float64) (float64, float64) {
 	return low - room, high + room
 }
 
-// ticks are the labelled places of an axis.
+// ticks are the labelled places of an axis: about five, at round numbers.
 func ticks(low, high float64, at func(float64) float64) []tick {
-	var labelled []tick
-	for _, t := range (plot.DefaultTicks{}).Ticks(low, high) {
-		if t.Label != "" {
-			labelled = append(labelled, tick{at(t.Value), label(t.Value)})
+	const wanted = 5
+	step := math.Pow(10, math.Floor(math.Log10((high-low)/wanted)))
+	for _, times := range []float64{2, 2.5, 2} { // 2, 5 and 10 of it
+		if (high-low)/step > wanted+1 {
+			step *= times
 		}
+	}
+	var labelled []tick
+	for n := math.Ceil(low / step); n*step <= high && len(labelled) < 3*wanted; n++ {
+		labelled = append(labelled, tick{at(n * step), label(n*step + 0)}) // never -0
 	}
 	return labelled
 }

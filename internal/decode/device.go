@@ -2,6 +2,7 @@ package decode
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -163,21 +164,14 @@ func (e *Engine) memoryShapes(sh shape) []shapes.Shape {
 func (s *deviceStepper) worth() int { return (s.shape.slots + 1) / 2 }
 
 func (s *deviceStepper) admit(slots []int, sources []Source) error {
-	b, sh := s.engine.backend, s.shape
+	sh := s.shape
 	ids := make([]int32, sh.slots*sh.length)
 	fresh := make([]int32, sh.slots)
 	for i, source := range sources {
 		copy(ids[slots[i]*sh.length:(slots[i]+1)*sh.length], source.Tokens)
 		fresh[slots[i]] = 1
 	}
-	inputs, err := b.Int32(ids, sh.slots, sh.length)
-	if err != nil {
-		return err
-	}
-	args := append(append([]*tensors.Tensor{}, s.engine.args...), inputs)
-	donate := make([]bool, len(args))
-	donate[len(args)-1] = true
-	out, err := s.programs.start.Run(args, donate)
+	out, err := s.engine.call(s.programs.start, ints{ids, []int{sh.slots, sh.length}})
 	if err != nil {
 		return err
 	}
@@ -237,7 +231,11 @@ func (s *deviceStepper) step(tokens, order, positions []int32) (best []int32, sc
 	if s.shape.share > 1 {
 		host = append(host, order)
 	}
-	args := append([]*tensors.Tensor{}, e.args...)
+	weights, err := e.weights.tensors()
+	if err != nil {
+		return nil, nil, err
+	}
+	args := slices.Clone(weights)
 	for _, values := range host {
 		t, err := e.backend.Int32(values, rows)
 		if err != nil {
@@ -249,7 +247,7 @@ func (s *deviceStepper) step(tokens, order, positions []int32) (best []int32, sc
 	own := len(args)
 	args = append(args, s.memory...)
 	donate := make([]bool, len(args))
-	for i := len(e.args); i < own; i++ {
+	for i := len(weights); i < own; i++ {
 		donate[i] = true
 	}
 	out, err := s.programs.step.Run(args, donate)

@@ -8,7 +8,6 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/device"
 )
@@ -47,14 +46,7 @@ func (e *Engine) Embed(ctx context.Context, sources [][]int32) ([][]float32, err
 		for i, at := range chunk {
 			copy(ids[i*length:], sources[at])
 		}
-		x, err := e.backend.Int32(ids, embedRows, length)
-		if err != nil {
-			return nil, err
-		}
-		args := append(append([]*tensors.Tensor{}, e.args...), x)
-		donate := make([]bool, len(args))
-		donate[len(args)-1] = true
-		states, err := programs[length].Run(args, donate)
+		states, err := e.call(programs[length], ints{ids, []int{embedRows, length}})
 		if err != nil {
 			return nil, err
 		}

@@ -18,14 +18,12 @@ type Engine struct {
 	OnDevice bool                                     // decode on the backend, whatever it is
 	Finished func(outputs []Sequence)                 // told of each source that is done; may be nil
 
-	backend  *device.Backend
-	weights  Weights
-	args     []*tensors.Tensor
-	devices  map[shape]*devicePrograms
-	encoders map[encodeShape]*device.Program
-	host     *hostDecoder // nil until it is needed
-	scorers  map[scoreShape]*device.Program
-	pairs    map[pairShape]*device.Program
+	backend *device.Backend
+	weights Weights
+	devices map[shape]*devicePrograms
+	host    *hostModel // nil until it is needed
+	scorers map[scoreShape]*device.Program
+	pairs   map[pairShape]*device.Program
 }
 
 // Source is one input and the stream of random numbers that its sampling draws from.
@@ -45,19 +43,39 @@ type Sequence struct {
 // New makes an engine over weights that stay the caller's.
 func New(backend *device.Backend, weights Weights) *Engine {
 	return &Engine{
-		backend: backend, weights: weights, args: weights.Tensors(),
-		devices: map[shape]*devicePrograms{}, encoders: map[encodeShape]*device.Program{}, scorers: map[scoreShape]*device.Program{},
-		pairs: map[pairShape]*device.Program{},
+		backend: backend, weights: weights,
+		devices: map[shape]*devicePrograms{}, scorers: map[scoreShape]*device.Program{}, pairs: map[pairShape]*device.Program{},
 	}
+}
+
+// ints is an input of whole numbers.
+type ints struct {
+	values []int32
+	dims   []int
+}
+
+// call runs a program on the weights and inputs of its own.
+func (e *Engine) call(p *device.Program, inputs ...ints) ([]*tensors.Tensor, error) {
+	weights, err := e.weights.tensors()
+	if err != nil {
+		return nil, err
+	}
+	args, donate := slices.Clone(weights), make([]bool, len(weights)+len(inputs))
+	for _, in := range inputs {
+		t, err := e.backend.Int32(in.values, in.dims...)
+		if err != nil {
+			return nil, err
+		}
+		donate[len(args)] = true
+		args = append(args, t)
+	}
+	return p.Run(args, donate)
 }
 
 // Close frees the compiled programs.
 func (e *Engine) Close() {
 	for _, p := range e.devices {
 		p.close()
-	}
-	for _, p := range e.encoders {
-		p.Close()
 	}
 	for _, p := range e.scorers {
 		p.Close()
@@ -158,8 +176,8 @@ type stepper interface {
 	close()
 }
 
-// open makes the stepper that the engine's backend is best served with: a GPU decodes by itself;
-// beside a CPU backend, which encodes, the steps run in kernels of our own where these are fast.
+// open makes the stepper that the engine's backend is best served with: a GPU decodes by itself; on a CPU encoder and
+// steps run in kernels of our own where these are fast.
 func (e *Engine) open(sh shape) (stepper, error) {
 	if e.OnDevice || e.backend.Kind == device.CUDA || !matvec.Fast() {
 		return e.newDeviceStepper(sh)

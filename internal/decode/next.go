@@ -7,7 +7,6 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/t5"
@@ -69,7 +68,6 @@ func (c *Continuer) Next(ctx context.Context, source []int32, beginnings [][]int
 }
 
 func (c *Continuer) run(p *device.Program, sh pairShape, source []int32, part [][]int32) ([]float32, error) {
-	e := c.engine
 	input, labels, positions := make([]int32, sh.length), make([]int32, sh.rows*sh.targets), make([]int32, sh.rows)
 	copy(input, source)
 	for i := range labels {
@@ -79,22 +77,7 @@ func (c *Continuer) run(p *device.Program, sh pairShape, source []int32, part []
 		copy(labels[i*sh.targets:], b)
 		positions[i] = int32(len(b))
 	}
-	args := append([]*tensors.Tensor{}, e.args...)
-	for _, in := range []struct {
-		values []int32
-		dims   []int
-	}{{input, []int{1, sh.length}}, {labels, []int{sh.rows, sh.targets}}, {positions, []int{sh.rows}}} {
-		t, err := e.backend.Int32(in.values, in.dims...)
-		if err != nil {
-			return nil, err
-		}
-		args = append(args, t)
-	}
-	donate := make([]bool, len(args))
-	for i := len(e.args); i < len(args); i++ {
-		donate[i] = true
-	}
-	out, err := p.Run(args, donate)
+	out, err := c.engine.call(p, ints{input, []int{1, sh.length}}, ints{labels, []int{sh.rows, sh.targets}}, ints{positions, []int{sh.rows}})
 	if err != nil {
 		return nil, err
 	}

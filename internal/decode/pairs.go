@@ -8,7 +8,6 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/t5"
@@ -87,18 +86,7 @@ func (e *Engine) scorePairs(p *device.Program, sh pairShape, batch []int, source
 		copy(inputs[i*sh.length:], sources[at])
 		copy(labels[i*sh.targets:], targets[at])
 	}
-	x, err := e.backend.Int32(inputs, sh.rows, sh.length)
-	if err != nil {
-		return err
-	}
-	y, err := e.backend.Int32(labels, sh.rows, sh.targets)
-	if err != nil {
-		return err
-	}
-	args := append(append([]*tensors.Tensor{}, e.args...), x, y)
-	donate := make([]bool, len(args))
-	donate[len(args)-2], donate[len(args)-1] = true, true
-	out, err := p.Run(args, donate)
+	out, err := e.call(p, ints{inputs, []int{sh.rows, sh.length}}, ints{labels, []int{sh.rows, sh.targets}})
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/device"
 )
@@ -32,18 +31,7 @@ func (e *Engine) Logits(sources, targets [][]int32) ([]float32, error) {
 		return nil, err
 	}
 	defer p.Close()
-	a, err := e.backend.Int32(x, rows, length)
-	if err != nil {
-		return nil, err
-	}
-	b, err := e.backend.Int32(y, rows, width)
-	if err != nil {
-		return nil, err
-	}
-	args := append(append([]*tensors.Tensor{}, e.args...), a, b)
-	donate := make([]bool, len(args))
-	donate[len(args)-2], donate[len(args)-1] = true, true
-	out, err := p.Run(args, donate)
+	out, err := e.call(p, ints{x, []int{rows, length}}, ints{y, []int{rows, width}})
 	if err != nil {
 		return nil, err
 	}

@@ -84,13 +84,13 @@ func engine(t *testing.T, b *device.Backend, dir string) *decode.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = c.Close() }()
-	base, err := c.Place(b.Float32)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := decode.New(b, decode.Weights{Config: c.Config, Base: base})
-	t.Cleanup(e.Close)
+	w := decode.Weights{Config: c.Config, Base: decode.InFolder(b, c)}
+	e := decode.New(b, w)
+	t.Cleanup(func() {
+		e.Close()
+		w.Close()
+		_ = c.Close()
+	})
 	return e
 }
 
@@ -107,18 +107,20 @@ func TestSearchesAgreeWithTransformers(t *testing.T) {
 func checkGeneration(t *testing.T, e *decode.Engine, f fixture, g generation) {
 	t.Helper()
 	o := g.options()
-	e.OnDevice = true // the host's steps are held against more settings in strategies_test.go
-	got, err := e.Generate(context.Background(), f.sources(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range g.Sequences {
-		s := got[i/o.NumReturnSequences][i%o.NumReturnSequences]
-		if !slices.Equal(s.Tokens, want) {
-			t.Errorf("sequence %d is %v, want %v", i, s.Tokens, want)
+	for _, onDevice := range []bool{true, false} { // false: in the kernels, where this machine has them
+		e.OnDevice = onDevice
+		got, err := e.Generate(context.Background(), f.sources(), o)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if g.Scores != nil && math.Abs(s.Score-g.Scores[i]) > 1e-4 {
-			t.Errorf("sequence %d scores %g, want %g", i, s.Score, g.Scores[i])
+		for i, want := range g.Sequences {
+			s := got[i/o.NumReturnSequences][i%o.NumReturnSequences]
+			if !slices.Equal(s.Tokens, want) {
+				t.Errorf("on the device %v: sequence %d is %v, want %v", onDevice, i, s.Tokens, want)
+			}
+			if g.Scores != nil && math.Abs(s.Score-g.Scores[i]) > 1e-4 {
+				t.Errorf("on the device %v: sequence %d scores %g, want %g", onDevice, i, s.Score, g.Scores[i])
+			}
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/t5"
@@ -59,18 +58,7 @@ func (e *Engine) scoreBatch(program *device.Program, sh scoreShape, input []int3
 	for i, t := range part {
 		copy(labels[i*sh.targets:], t)
 	}
-	x, err := e.backend.Int32(input, 1, sh.length)
-	if err != nil {
-		return nil, err
-	}
-	y, err := e.backend.Int32(labels, sh.rows, sh.targets)
-	if err != nil {
-		return nil, err
-	}
-	args := append(append([]*tensors.Tensor{}, e.args...), x, y)
-	donate := make([]bool, len(args))
-	donate[len(args)-2], donate[len(args)-1] = true, true
-	out, err := program.Run(args, donate)
+	out, err := e.call(program, ints{input, []int{1, sh.length}}, ints{labels, []int{sh.rows, sh.targets}})
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@
 package device
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -60,18 +61,33 @@ func (e *UnavailableError) Error() string {
 // Unwrap returns the cause.
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
+// Settings say how a backend is opened.
+type Settings struct {
+	Devices        int     // XLA on the CPU shows at least as many; 0: as many as its plugin does by itself
+	TF32           bool    // CUDA: products of fp32 matrices in TF32
+	Preallocate    bool    // CUDA: take the memory at once
+	MemoryFraction float64 // CUDA: largest share of a device's memory to take
+	Allocator      string  // CUDA: who hands out the memory
+}
+
+// DefaultSettings are those of Open: exact products, and memory as it is needed.
+func DefaultSettings() Settings { return Settings{MemoryFraction: 0.75, Allocator: "default"} }
+
 // Open opens the backend of that name. Auto never fails for want of a plugin: it falls back to
 // pure Go and says so in Fallback.
-func Open(name string) (*Backend, error) {
+func Open(name string) (*Backend, error) { return OpenAs(name, DefaultSettings()) }
+
+// OpenAs is Open with other settings than the usual ones.
+func OpenAs(name string, s Settings) (*Backend, error) {
 	switch name {
 	case Auto, "":
-		return openAuto()
+		return openAuto(s)
 	case CUDA, CPU:
 		p, err := plugin.Find(name)
 		if err != nil {
 			return nil, &UnavailableError{Name: name, Err: err}
 		}
-		return openPlugin(name, p.Path)
+		return openPlugin(name, p.Path, s)
 	case Go:
 		return openGo("")
 	default:
@@ -79,10 +95,10 @@ func Open(name string) (*Backend, error) {
 	}
 }
 
-func openAuto() (*Backend, error) {
+func openAuto(s Settings) (*Backend, error) {
 	if hasGPU() {
 		if p, err := plugin.Find(CUDA); err == nil {
-			if b, err := openPlugin(CUDA, p.Path); err == nil {
+			if b, err := openPlugin(CUDA, p.Path, s); err == nil {
 				return b, nil
 			}
 		}
@@ -91,15 +107,15 @@ func openAuto() (*Backend, error) {
 	if err != nil {
 		return openGo(err.Error())
 	}
-	b, err := openPlugin(CPU, p.Path)
+	b, err := openPlugin(CPU, p.Path, s)
 	if err != nil {
 		return openGo(err.Error())
 	}
 	return b, nil
 }
 
-func openPlugin(kind, path string) (*Backend, error) {
-	b, err := openXLA(path)
+func openPlugin(kind, path string, s Settings) (*Backend, error) {
+	b, err := openXLA(kind, path, s)
 	if err != nil {
 		return nil, &UnavailableError{Name: kind, Err: err}
 	}
@@ -153,10 +169,26 @@ func (b *Backend) Describe() string {
 // asError turns what a graph function or the engine panicked with into an error.
 func asError(what string, recovered any) error {
 	if err, ok := recovered.(error); ok {
+		if strings.Contains(err.Error(), "RESOURCE_EXHAUSTED") {
+			return &MemoryError{What: what, Err: trimmed{err}}
+		}
 		return fmt.Errorf("%s: %w", what, trimmed{err})
 	}
 	return fmt.Errorf("%s: %v", what, recovered)
 }
+
+// MemoryError says that the device has too little memory for a program, whose name tells the shapes.
+type MemoryError struct {
+	What string
+	Err  error
+}
+
+func (e *MemoryError) Error() string {
+	text, _, _ := strings.Cut(e.Err.Error(), "\n")
+	return fmt.Sprintf("%s: too little memory: %s", e.What, text)
+}
+
+func (e *MemoryError) Unwrap() error { return e.Err }
 
 // trimmed hides the stack trace that the engine's errors carry in their text.
 type trimmed struct{ err error }
@@ -167,3 +199,14 @@ func (t trimmed) Error() string {
 }
 
 func (t trimmed) Unwrap() error { return t.err }
+
+// Detail is all that the engine has said, its stack included.
+func (t trimmed) Detail() string {
+	err := t.err
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		if _, traced := inner.(fmt.Formatter); traced { //nolint:errorlint // each of the chain is looked at
+			return fmt.Sprintf("%+v", inner)
+		}
+	}
+	return err.Error()
+}

@@ -8,7 +8,7 @@ import (
 	"github.com/gomlx/compute"
 )
 
-func openXLA(string) (compute.Backend, error) {
+func openXLA(string, string, Settings) (compute.Backend, error) {
 	return nil, errors.New("this build has no XLA (it was built without cgo)")
 }
 

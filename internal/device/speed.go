@@ -15,7 +15,7 @@ import (
 func (b *Backend) Speed() (gigaflops float64, err error) {
 	const n, products, runs = 512, 8, 5
 	square := shapes.Make(dtypes.Float32, n, n)
-	p, err := b.Compile("speed", []Input{{"x", square}, {"w", square}}, func(in []*graph.Node) []*graph.Node {
+	p, err := b.Compile("speed", []Input{{Name: "x", Shape: square}, {Name: "w", Shape: square}}, func(in []*graph.Node) []*graph.Node {
 		x := in[0]
 		for range products {
 			x = graph.Tanh(graph.Einsum("ij,jk->ik", x, in[1])) // keeps values bounded

@@ -3,6 +3,7 @@
 package device
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -15,7 +16,7 @@ import (
 
 // openXLA opens the PJRT plugin at an absolute path. It never looks for another one and never
 // downloads.
-func openXLA(path string) (compute.Backend, error) {
+func openXLA(kind, path string, s Settings) (compute.Backend, error) {
 	xla.EnableAutoInstall(false)
 	return quietly(func() (compute.Backend, error) {
 		table, err := pjrt.Open(path, programFolder())
@@ -27,9 +28,19 @@ func openXLA(path string) (compute.Backend, error) {
 				return nil, err
 			}
 		}
-		return xla.New(path)
+		config, options := path, xlapjrt.NamedValuesMap{}
+		switch {
+		case kind == CUDA:
+			config = fmt.Sprintf("%s,tf32=%t,preallocate=%t,memory_fraction=%g,allocator=%s", path, s.TF32, s.Preallocate, s.MemoryFraction, s.Allocator)
+		case s.Devices > 0:
+			options["cpu_device_count"] = int64(max(s.Devices, shownDevices))
+		}
+		return xla.NewWithOptions(config, options)
 	})
 }
+
+// shownDevices is how many devices the pinned CPU plugin shows by itself.
+const shownDevices = 4
 
 // programFolder is where compiled programs are kept for later processes; $T5CTL_PROGRAM_CACHE
 // names another folder, and an empty one keeps none.

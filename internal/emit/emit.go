@@ -41,9 +41,11 @@ type Facts struct {
 	Namespace string
 	Replicas  int
 	Maximum   int // of replicas
-	Shards    int // of the job
+	Shards    int // of the jobs
 	Share     int // of the traffic that a canary gets first, in percent
 	Input     string
+	Recipe    string // of the sweep's job
+	Sweep     string // the settings that it tries
 	Registry  string // as pods reach it
 }
 
@@ -68,7 +70,7 @@ func Write(kind string, f Facts) ([]File, error) {
 	var files []File
 	for _, name := range map[string][]string{
 		"prometheus": {"rules.yaml", "rules_test.yaml"},
-		"kubernetes": {"deployment.yaml", "job.yaml", "rollout.yaml"},
+		"kubernetes": {"deployment.yaml", "job.yaml", "sweep.yaml", "rollout.yaml"},
 		"runbook":    {"rollback.md", "latency.md", "quality.md", "privacy.md"},
 		"postmortem": {"postmortem.md"},
 	}[kind] {

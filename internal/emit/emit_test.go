@@ -1,11 +1,13 @@
 package emit_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +20,7 @@ func example() emit.Facts {
 		Model: "team/g2p", Channel: "production", Version: "v3", Digest: "sha256:00", Previous: "v2", Evidence: []string{"test.json"},
 		History: []emit.Change{{Seq: 4, Time: time.Unix(0, 0), Kind: "promote", To: "v3", From: "v2", Who: "a|b", Reason: "x\ny"}},
 		P95:     0.5, Price: 0.4, Availability: 0.999, Burn: 4, Image: "t5ctl:1", Namespace: "models", Replicas: 2, Maximum: 8, Shards: 4, Share: 10,
-		Input: "in.jsonl", Registry: "oci://registry/models",
+		Input: "in.jsonl", Recipe: "recipe.yaml", Sweep: "sweep.yaml", Registry: "oci://registry/models",
 	}
 }
 
@@ -113,16 +115,27 @@ func TestKubernetes(t *testing.T) {
 	check := tool(t, "k8scheck")
 	_, paths := written(t, "kubernetes", example())
 	run(t, check, paths...)
-	data, err := os.ReadFile(paths[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	wrong := filepath.Join(t.TempDir(), "wrong.yaml")
-	if err := os.WriteFile(wrong, []byte(strings.Replace(string(data), "maxReplicas:", "maximumReplicas:", 1)), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if exec.CommandContext(t.Context(), check, wrong).Run() == nil {
-		t.Error("a field that is not there is let through")
+	for field, file := range map[string]string{
+		"maxReplicas:": "deployment.yaml", "completionMode:": "job.yaml", "setWeight:": "rollout.yaml", "failureLimit:": "rollout.yaml",
+	} {
+		at := slices.IndexFunc(paths, func(path string) bool { return filepath.Base(path) == file })
+		if at < 0 {
+			t.Fatalf("no %s in %v", file, paths)
+		}
+		data, err := os.ReadFile(paths[at])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(data, []byte(field)) {
+			t.Fatalf("%s has no field %s", file, field)
+		}
+		wrong := filepath.Join(t.TempDir(), "wrong.yaml")
+		if err := os.WriteFile(wrong, bytes.Replace(data, []byte(field), []byte("x"+field), 1), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if exec.CommandContext(t.Context(), check, wrong).Run() == nil {
+			t.Errorf("%s: the field x%s is let through", file, field)
+		}
 	}
 }
 

@@ -10,11 +10,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/gomlx/compute/dtypes"
-	"github.com/gomlx/compute/shapes"
-	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
-	"github.com/gomlx/gomlx/core/tensors"
-
 	"github.com/t5ctl/t5ctl/internal/decode"
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/device/devicetest"
@@ -70,24 +65,15 @@ func openWeightsIn(t *testing.T, b *device.Backend, dir string) decode.Weights {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = c.Close() }()
-	w := decode.Weights{Config: c.Config}
-	if w.Base, err = c.Place(b.Float32); err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() { _ = c.Close() })
 	folder, err := lora.Read(dir, c.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Adapter = folder.Adapter
-	for i, spec := range folder.Adapter.Specs() {
-		tensor, err := b.Float32(folder.Values[i], spec.Shape...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.Update = append(w.Update, tensor)
+	return decode.Weights{
+		Config: c.Config, Base: decode.InFolder(b, c),
+		Adapter: folder.Adapter, Update: decode.InMemory(b, folder.Adapter.Specs(), folder.Values),
 	}
-	return w
 }
 
 func TestAdapterAgreesWithPEFT(t *testing.T) {
@@ -117,29 +103,9 @@ func TestAdapterAgreesWithPEFT(t *testing.T) {
 
 func logits(t *testing.T, b *device.Backend, w decode.Weights, f example) []float32 {
 	t.Helper()
-	in := append(w.Inputs(),
-		device.Input{Name: "inputs", Shape: shapes.Make(dtypes.Int32, len(f.Inputs), len(f.Inputs[0]))},
-		device.Input{Name: "labels", Shape: shapes.Make(dtypes.Int32, len(f.Labels), len(f.Labels[0]))})
-	p, err := b.Compile("lora", in, func(nodes []*Node) []*Node {
-		net, rest := w.Network(nodes)
-		return []*Node{net.Forward(rest[0], rest[1])}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := w.Tensors()
-	for _, m := range [][][]int32{f.Inputs, f.Labels} {
-		tensor, err := b.Int32(slices.Concat(m...), len(m), len(m[0]))
-		if err != nil {
-			t.Fatal(err)
-		}
-		args = append(args, tensor)
-	}
-	out, err := p.Run(args, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	values, err := tensors.CopyFlatData[float32](out[0])
+	e := decode.New(b, w)
+	defer e.Close()
+	values, err := e.Logits(f.Inputs, f.Labels)
 	if err != nil {
 		t.Fatal(err)
 	}

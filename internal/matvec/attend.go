@@ -10,13 +10,21 @@ type Memory struct {
 	values          []float32 // [size/32][positions][32]
 }
 
-// NewMemory lays out the keys and values of one head, whose rows of `size` begin `stride` apart.
+// NewMemory lays out the keys and values of one head; see Lay.
+func NewMemory(keys, values []float32, positions, size, stride int) Memory {
+	var m Memory
+	m.Lay(keys, values, positions, size, stride)
+	return m
+}
+
+// Lay lays out the keys and values of one head, whose rows of `size` begin `stride` apart, in the memory that it has
+// where that is enough.
 //
 //	keys, values [positions][stride]
-func NewMemory(keys, values []float32, positions, size, stride int) Memory {
-	m := Memory{positions: positions, size: size}
+func (m *Memory) Lay(keys, values []float32, positions, size, stride int) {
+	m.positions, m.size = positions, size
 	across, down := (positions+panel-1)/panel, (size+panel-1)/panel
-	m.keys, m.values = make([]float32, across*size*panel), make([]float32, down*positions*panel)
+	m.keys, m.values = sized(m.keys, across*size*panel), sized(m.values, down*positions*panel)
 	for p := range positions {
 		to := m.keys[p/panel*size*panel+p%panel:]
 		for d, v := range keys[p*stride:][:size] {
@@ -26,7 +34,14 @@ func NewMemory(keys, values []float32, positions, size, stride int) Memory {
 			copy(m.values[(d/panel*positions+p)*panel:][:panel], values[p*stride+d:p*stride+min(d+panel, size)])
 		}
 	}
-	return m
+}
+
+// sized gives n numbers, those of x where it has as many; what lies in them is of no account.
+func sized(x []float32, n int) []float32 {
+	if cap(x) < n {
+		return make([]float32, n)
+	}
+	return x[:n]
 }
 
 // attention is a worker's memory in Attend.
@@ -34,21 +49,16 @@ type attention struct{ sums, weights []float32 }
 
 var attentions = sync.Pool{New: func() any { return new(attention) }} //nolint:gochecknoglobals // a pool is shared by its nature
 
-// Attend blends the memory's values for a few queries, by the softmax of their inner products with the keys plus
-// the mask.
+// Attend blends the memory's values for queries, by the softmax of their inner products with the keys plus the mask,
+// and a bias of each query's own, unless it is nil.
 //
-//	queries [rows][stride], of which `size` count; mask [positions]   →   out [rows][to]
-func (m Memory) Attend(out []float32, to int, queries []float32, stride, rows int, mask []float32) {
+//	queries [rows][stride], of which `size` count; mask, bias(row) [positions]   →   out [rows][to]
+func (m Memory) Attend(out []float32, to int, queries []float32, stride, rows int, mask []float32, bias func(row int) []float32) {
 	a := attentions.Get().(*attention)
 	defer attentions.Put(a)
 	n := m.positions
-	if len(a.sums) < rows*panel {
-		a.sums = make([]float32, rows*panel)
-	}
-	if len(a.weights) < rows*n {
-		a.weights = make([]float32, rows*n)
-	}
-	sums := a.sums[:rows*panel]
+	a.sums, a.weights = sized(a.sums, rows*panel), sized(a.weights, rows*n)
+	sums := a.sums
 	for from := 0; from < n; from += panel {
 		clear(sums)
 		accumulate(sums, queries, m.keys[from*m.size:], stride, 0, m.size, rows)
@@ -59,6 +69,9 @@ func (m Memory) Attend(out []float32, to int, queries []float32, stride, rows in
 	for row := range rows {
 		weights := a.weights[row*n : (row+1)*n]
 		AddScaled(weights, mask, 1)
+		if bias != nil {
+			AddScaled(weights, bias(row), 1)
+		}
 		Scale(weights, 1/Exp(weights, Max(weights)))
 	}
 	for from := 0; from < m.size; from += panel {

@@ -41,15 +41,30 @@ func accumulate(sums, x, weights []float32, stride, from, size, rows int) {
 	}
 }
 
+// accumulate1 keeps four sums of each output, or each product would wait for the one before.
 func accumulate1(s, x, w unsafe.Pointer, size int) {
 	a0, a1 := archsimd.LoadFloat32x16(at(s, 0)), archsimd.LoadFloat32x16(at(s, 16))
-	for k := range size {
+	zero := archsimd.BroadcastFloat32x16(0)
+	b0, b1, c0, c1, d0, d1 := zero, zero, zero, zero, zero, zero
+	k := 0
+	for ; k+4 <= size; k += 4 {
+		from := unsafe.Add(w, 4*k*panel)
+		v := spread(x, k)
+		a0, a1 = v.MulAdd(archsimd.LoadFloat32x16(at(from, 0)), a0), v.MulAdd(archsimd.LoadFloat32x16(at(from, 16)), a1)
+		v = spread(x, k+1)
+		b0, b1 = v.MulAdd(archsimd.LoadFloat32x16(at(from, panel)), b0), v.MulAdd(archsimd.LoadFloat32x16(at(from, panel+16)), b1)
+		v = spread(x, k+2)
+		c0, c1 = v.MulAdd(archsimd.LoadFloat32x16(at(from, 2*panel)), c0), v.MulAdd(archsimd.LoadFloat32x16(at(from, 2*panel+16)), c1)
+		v = spread(x, k+3)
+		d0, d1 = v.MulAdd(archsimd.LoadFloat32x16(at(from, 3*panel)), d0), v.MulAdd(archsimd.LoadFloat32x16(at(from, 3*panel+16)), d1)
+	}
+	for ; k < size; k++ {
 		v := spread(x, k)
 		a0 = v.MulAdd(archsimd.LoadFloat32x16(at(w, k*panel)), a0)
 		a1 = v.MulAdd(archsimd.LoadFloat32x16(at(w, k*panel+16)), a1)
 	}
-	a0.Store(at(s, 0))
-	a1.Store(at(s, 16))
+	a0.Add(b0).Add(c0.Add(d0)).Store(at(s, 0))
+	a1.Add(b1).Add(c1.Add(d1)).Store(at(s, 16))
 }
 
 func accumulate4(s, x, w unsafe.Pointer, stride, size int) {

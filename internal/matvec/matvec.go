@@ -32,6 +32,8 @@ const (
 	panel = 32  // outputs that are computed together
 	chunk = 4   // panels taken by a worker at a time
 	block = 128 // inputs whose weights are widened to float32 at a time
+	tile  = 64  // rows that are multiplied by a panel at a time, a multiple of 8
+	tall  = 256 // rows taken by a worker at a time
 )
 
 // Matrix is a packed weight matrix [out, in].
@@ -42,6 +44,7 @@ type Matrix struct {
 	halves  []uint16
 	bytes   []int8
 	scales  []float32 // int8: [out]
+	free    func()    // gives the weights' memory back; nil where the collector does
 	shifts  []int32   // int8: [out], what inputs add to a sum by being shifted by 128; nil where they stay float32
 }
 
@@ -57,24 +60,35 @@ func Pack(kind Kind, in int, parts ...[]float32) (*Matrix, error) {
 	size := (m.Out + panel - 1) / panel * panel * in
 	switch kind {
 	case Float32:
-		m.floats = make([]float32, size)
+		m.floats, m.free = reserve[float32](size)
 	case BFloat16:
-		m.halves = make([]uint16, size)
+		m.halves, m.free = reserve[uint16](size)
 	case Int8:
 		outs := (m.Out + panel - 1) / panel * panel
-		m.bytes, m.scales = make([]int8, outs*m.padded()), make([]float32, outs)
+		m.bytes, m.free = reserve[int8](outs * m.padded())
+		m.scales = make([]float32, outs)
 		if dots() {
 			m.shifts = make([]int32, outs)
 		}
 	}
 	at := 0
 	for _, p := range parts {
-		for from := 0; from < len(p); from += in {
-			m.put(at, p[from:from+in])
-			at++
-		}
+		Parallel((len(p)/in+panel-1)/panel, func(i int) {
+			for out := i * panel; out < min((i+1)*panel, len(p)/in); out++ {
+				m.put(at+out, p[out*in:(out+1)*in])
+			}
+		})
+		at += len(p) / in
 	}
 	return m, nil
+}
+
+// Close frees the weights' memory; the matrix must not be used any more.
+func (m *Matrix) Close() {
+	if m.free != nil {
+		m.free()
+	}
+	*m = Matrix{}
 }
 
 // put packs the weights of one output.
@@ -109,6 +123,23 @@ func (m *Matrix) put(out int, weights []float32) {
 	}
 }
 
+// Row writes the weights of one output, as they are kept.
+func (m *Matrix) Row(to []float32, out int) {
+	base := out/panel*panel*m.In + out%panel
+	for k := range to[:m.In] {
+		switch {
+		case m.floats != nil:
+			to[k] = m.floats[base+k*panel]
+		case m.halves != nil:
+			to[k] = math.Float32frombits(uint32(m.halves[base+k*panel]) << 16)
+		case m.shifts != nil:
+			to[k] = m.scales[out] * float32(m.bytes[out/panel*panel*m.padded()+(k/4*panel+out%panel)*4+k%4])
+		default:
+			to[k] = m.scales[out] * float32(m.bytes[base+k*panel])
+		}
+	}
+}
+
 // bfloat16 rounds to the nearest, ties to even.
 func bfloat16(v float32) uint16 {
 	bits := math.Float32bits(v)
@@ -131,14 +162,21 @@ func (m *Matrix) Mul(y, x []float32, rows int) {
 		m.mulBytes(y, x, rows)
 		return
 	}
+	m.parts(rows, func(s *scratch, p, from, n int) { m.mulPanel(s, y[from*m.Out:], x[from*m.In:], n, p) })
+}
+
+// parts divides a product among the cores: work does n rows, from the one given, of a panel of outputs. Those of a few
+// panels and a few rows follow each other, so that both are still at hand.
+func (m *Matrix) parts(rows int, work func(s *scratch, p, from, n int)) {
 	panels := (m.Out + panel - 1) / panel
-	Parallel((panels+chunk-1)/chunk, func(i int) {
+	across, down := (panels+chunk-1)/chunk, (rows+tall-1)/tall
+	Parallel(across*down, func(i int) {
 		s := scratches.Get().(*scratch)
-		if len(s.sums) < rows*panel {
-			s.sums = make([]float32, rows*panel)
-		}
-		for p := i * chunk; p < min(panels, (i+1)*chunk); p++ {
-			m.mulPanel(s, y, x, rows, p)
+		last := min(rows, (i/across+1)*tall)
+		for from := i / across * tall; from < last; from += tile {
+			for p := i % across * chunk; p < min(panels, (i%across+1)*chunk); p++ {
+				work(s, p, from, min(tile, last-from))
+			}
 		}
 		scratches.Put(s)
 	})
@@ -147,8 +185,8 @@ func (m *Matrix) Mul(y, x []float32, rows int) {
 // scratch is a worker's memory.
 type scratch struct {
 	wide   [block * panel]float32
-	sums   []float32 // [rows][32]
-	counts []int32   // [rows][32]
+	sums   [tile * panel]float32 // [rows][32]
+	counts [tile * panel]int32   // [rows][32]
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }} //nolint:gochecknoglobals // a pool is shared by its nature
@@ -172,29 +210,24 @@ func (m *Matrix) mulBytes(y, x []float32, rows int) {
 	if len(r.scales) < rows {
 		r.scales = make([]float32, groups)
 	}
-	for row := range rows {
-		values := x[row*m.In : (row+1)*m.In]
-		r.scales[row] = largest(values) / 127
-		by := float32(0)
-		if r.scales[row] > 1e-30 { // below, the row is as good as 0, and 1/scale may be infinite
-			by = 1 / r.scales[row]
-		}
-		round(r.bytes[row*in:], values, by)
-	}
-	panels := (m.Out + panel - 1) / panel
-	Parallel((panels+chunk-1)/chunk, func(i int) {
-		s := scratches.Get().(*scratch)
-		if len(s.counts) < groups*panel {
-			s.counts = make([]int32, groups*panel)
-		}
-		for p := i * chunk; p < min(panels, (i+1)*chunk); p++ {
-			dotRows(s.counts, r.bytes[:groups*in], m.bytes[p*panel*in:(p+1)*panel*in], groups, in)
-			width := min(panel, m.Out-p*panel)
-			for row := range rows {
-				unround(y[row*m.Out+p*panel:][:width], s.counts[row*panel:], m.shifts[p*panel:], m.scales[p*panel:], r.scales[row])
+	Parallel((rows+tile-1)/tile, func(i int) {
+		for row := i * tile; row < min(rows, (i+1)*tile); row++ {
+			values := x[row*m.In : (row+1)*m.In]
+			r.scales[row] = largest(values) / 127
+			by := float32(0)
+			if r.scales[row] > 1e-30 { // below, the row is as good as 0, and 1/scale may be infinite
+				by = 1 / r.scales[row]
 			}
+			round(r.bytes[row*in:], values, by)
 		}
-		scratches.Put(s)
+	})
+	m.parts(rows, func(s *scratch, p, from, n int) {
+		eights := (n + 7) / 8 * 8
+		dotRows(s.counts[:], r.bytes[from*in:(from+eights)*in], m.bytes[p*panel*in:(p+1)*panel*in], eights, in)
+		width := min(panel, m.Out-p*panel)
+		for row := range n {
+			unround(y[(from+row)*m.Out+p*panel:][:width], s.counts[row*panel:], m.shifts[p*panel:], m.scales[p*panel:], r.scales[from+row])
+		}
 	})
 }
 
@@ -210,7 +243,7 @@ func (m *Matrix) mulPanel(s *scratch, y, x []float32, rows, p int) {
 		case Float32:
 			weights = m.floats[at : at+size*panel]
 		case BFloat16:
-			done = accumulateHalves(s.sums, x, m.halves[at:at+size*panel], m.In, from, size, rows)
+			done = accumulateHalves(s.sums[:], x, m.halves[at:at+size*panel], m.In, from, size, rows)
 			if done < rows {
 				widenHalves(weights, m.halves[at:at+size*panel])
 			}

@@ -109,12 +109,14 @@ func TestAttend(t *testing.T) {
 		if c.positions > 3 {
 			mask[2] = -1e9
 		}
-		out := make([]float32, c.rows*stride)
-		matvec.NewMemory(keys, values, c.positions, c.size, stride).Attend(out, stride, queries, stride, c.rows, mask)
+		out, biases := make([]float32, c.rows*stride), random(c.rows*c.positions, 4)
+		matvec.NewMemory(keys, values, c.positions, c.size, stride).Attend(out, stride, queries, stride, c.rows, mask, func(row int) []float32 {
+			return biases[row*c.positions:][:c.positions]
+		})
 		for row := range c.rows {
 			total, want := 0.0, make([]float64, c.size)
 			for p := range c.positions {
-				score := float64(mask[p])
+				score := float64(mask[p]) + float64(biases[row*c.positions+p])
 				for d := range c.size {
 					score += float64(queries[row*stride+d]) * float64(keys[p*stride+d])
 				}

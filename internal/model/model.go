@@ -136,27 +136,20 @@ func identity(dir, stem string) string {
 	return id
 }
 
-// placeAdapter puts an adapter on the device and gives the metadata that counts with it.
-func placeAdapter(b *device.Backend, w *decode.Weights, dir string, base map[string]string) (map[string]string, error) {
+// putAdapter puts an adapter on weights and gives the metadata that counts with it.
+func putAdapter(b *device.Backend, w *decode.Weights, dir string, base map[string]string) (map[string]string, error) {
 	folder, err := lora.Read(dir, w.Config)
 	if err != nil {
 		return nil, err
 	}
-	w.Adapter = folder.Adapter
-	for i, spec := range folder.Adapter.Specs() {
-		t, err := b.Float32(folder.Values[i], spec.Shape...)
-		if err != nil {
-			return nil, err
-		}
-		w.Update = append(w.Update, t)
-	}
+	w.Adapter, w.Update = folder.Adapter, decode.InMemory(b, folder.Adapter.Specs(), folder.Values)
 	if folder.Metadata[metaTokenizerHash] == "" {
 		return base, nil
 	}
 	return folder.Metadata, nil
 }
 
-// Over makes a model of weights that are on the device already and stay the caller's.
+// Over makes a model of weights that stay the caller's.
 func Over(b *device.Backend, w decode.Weights, tok *vocab.Tokenizer, o Options) *Model {
 	m := &Model{backend: b, Config: w.Config, Tokenizer: tok, Generation: decode.DefaultOptions(), maxInput: o.MaxInput, engine: decode.New(b, w), release: func() {}}
 	if m.maxInput == 0 {
@@ -171,12 +164,12 @@ func Over(b *device.Backend, w decode.Weights, tok *vocab.Tokenizer, o Options) 
 // model must outlive it. The adapter must be of the model's tokenizer; settings are the model's.
 func (m *Model) With(adapter string) (*Model, error) {
 	w := m.base
-	metadata, err := placeAdapter(m.backend, &w, adapter, nil)
+	metadata, err := putAdapter(m.backend, &w, adapter, nil)
 	if err != nil {
 		return nil, err
 	}
 	other := Over(m.backend, w, m.Tokenizer, Options{MaxInput: m.maxInput, Compiled: m.engine.Compiled})
-	other.release = func() { free(w) }
+	other.release = w.Update.Close
 	if err := checkTokenizer(adapter, metadata, m.Tokenizer); err != nil {
 		other.Close()
 		return nil, err

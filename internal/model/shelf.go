@@ -15,13 +15,13 @@ type Shelf struct {
 	bases map[string]*base
 }
 
-// base is a model's weights on the device.
+// base is a model's weights.
 type base struct {
-	once     sync.Once
-	err      error
-	weights  decode.Weights
-	metadata map[string]string
-	users    int
+	once       sync.Once
+	err        error
+	checkpoint *t5.Checkpoint
+	weights    decode.Weights
+	users      int
 }
 
 // Open reads a model folder onto a backend, or finds that it is there.
@@ -54,7 +54,12 @@ func (s *Shelf) take(b *device.Backend, dir, precision string) (*base, func(), e
 	one.users++
 	s.mu.Unlock()
 	release := func() { s.leave(key, one) }
-	one.once.Do(func() { one.err = one.place(b, dir, precision) })
+	one.once.Do(func() {
+		if one.checkpoint, one.err = t5.Open(dir); one.err == nil {
+			c := one.checkpoint
+			one.weights = decode.Weights{Config: c.Config, Base: decode.InFolder(b, c)}.In(precision)
+		}
+	})
 	if one.err != nil {
 		release()
 		return nil, nil, one.err
@@ -74,34 +79,18 @@ func (s *Shelf) leave(key string, one *base) {
 	if !last {
 		return
 	}
-	for _, t := range one.weights.Base {
-		_ = t.FinalizeAll() // nothing else holds them
+	if one.checkpoint != nil {
+		one.weights.Close()
+		_ = one.checkpoint.Close() // it was read only
 	}
-}
-
-// place puts the weights on the device.
-func (one *base) place(b *device.Backend, dir, precision string) error {
-	checkpoint, err := t5.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = checkpoint.Close() }() // its tensors were copied
-	one.metadata = checkpoint.Metadata
-	one.weights = decode.Weights{Config: checkpoint.Config, Common: decode.NewCommon()}.In(precision)
-	one.weights.Base, err = checkpoint.Place(b.Float32)
-	return err
 }
 
 // open makes a model of a base, with the options' adapter if they name one.
-func (one *base) open(b *device.Backend, dir string, o Options) (m *Model, err error) {
-	w, metadata := one.weights, one.metadata
-	defer func() {
-		if err != nil {
-			free(w)
-		}
-	}()
+func (one *base) open(b *device.Backend, dir string, o Options) (*Model, error) {
+	w, metadata := one.weights, one.checkpoint.Metadata
 	if o.Adapter != "" {
-		if metadata, err = placeAdapter(b, &w, o.Adapter, metadata); err != nil {
+		var err error
+		if metadata, err = putAdapter(b, &w, o.Adapter, metadata); err != nil {
 			return nil, err
 		}
 	}
@@ -118,17 +107,12 @@ func (one *base) open(b *device.Backend, dir string, o Options) (m *Model, err e
 			return nil, err
 		}
 	}
-	m = Over(b, w, tok, o)
+	m := Over(b, w, tok, o)
 	m.Generation, m.Prefix = generation, metadata[metaPrefix]
 	m.base = one.weights
 	m.identity = identity(dir, "model") + " " + identity(o.Adapter, "adapter_model")
-	m.release = func() { free(w) }
-	return m, nil
-}
-
-// free frees the tensors of an adapter.
-func free(w decode.Weights) {
-	for _, t := range w.Update {
-		_ = t.FinalizeAll() // nothing else holds them
+	if w.Update != nil {
+		m.release = w.Update.Close
 	}
+	return m, nil
 }

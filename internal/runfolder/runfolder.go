@@ -124,6 +124,17 @@ type Backend struct {
 	Plugin string `json:"plugin,omitempty"` // version
 	SHA256 string `json:"sha256,omitempty"` // of the plugin
 	CPUs   int    `json:"cpus"`
+	// Devices is how many shared each step; 0 in older records, which knew one.
+	Devices int  `json:"devices,omitempty"`
+	GPU     *GPU `json:"gpu,omitempty"` // how NVIDIA devices were opened; nil: there was none
+}
+
+// GPU is how NVIDIA devices were opened.
+type GPU struct {
+	TF32           bool    `json:"tf32"`
+	Preallocate    bool    `json:"preallocate"`
+	MemoryFraction float64 `json:"memory_fraction"`
+	Allocator      string  `json:"allocator"`
 }
 
 // Tokenizer is what turned text into tokens.

@@ -2,6 +2,8 @@
 // to know the other.
 package seq2seq
 
+import "slices"
+
 // Ignore marks a label position that counts for nothing: padding, or a row with no target.
 const Ignore int32 = -100
 
@@ -80,6 +82,25 @@ func number(row []int32, from, to, segment int) {
 	for i := from; i < to; i++ {
 		row[i] = int32(segment)
 	}
+}
+
+// Padded is the batch with rows of padding after its own, so that their number is a multiple of k.
+// Both share their tokens where nothing is added.
+func (b Batch) Padded(k int) Batch {
+	more := (k - b.Rows%k) % k
+	if more == 0 {
+		return b
+	}
+	grow := func(ids []int32, width int, fill int32) []int32 {
+		if ids == nil {
+			return nil
+		}
+		return append(slices.Clip(ids), slices.Repeat([]int32{fill}, more*width)...)
+	}
+	b.Inputs, b.Labels = grow(b.Inputs, b.InputLen, Pad), grow(b.Labels, b.TargetLen, Ignore)
+	b.InputSegments, b.LabelSegments = grow(b.InputSegments, b.InputLen, 0), grow(b.LabelSegments, b.TargetLen, 0)
+	b.Rows += more
+	return b
 }
 
 // Tokens counts the input tokens that are not padding and the labels that count.

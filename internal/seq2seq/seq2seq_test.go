@@ -48,3 +48,21 @@ func TestPackedBatch(t *testing.T) {
 		t.Errorf("ids %v, want %v", b.IDs, want)
 	}
 }
+
+func TestPaddedRowsCountForNothing(t *testing.T) {
+	b := seq2seq.NewPacked(3, 2, 2)
+	for range 3 {
+		b.Append(seq2seq.Example{ID: "a", Input: []int32{5, 1}, Target: []int32{7, 1}})
+	}
+	inputs, labels := b.Tokens()
+	p := b.Padded(4)
+	if in, out := p.Tokens(); p.Rows != 4 || len(p.Inputs) != 8 || len(p.LabelSegments) != 8 || in != inputs || out != labels {
+		t.Errorf("%d rows, %d and %d tokens; want 4 rows, %d and %d", p.Rows, in, out, inputs, labels)
+	}
+	if !slices.Equal(p.Inputs[:6], b.Inputs) || b.Rows != 3 || len(b.Inputs) != 6 {
+		t.Error("the rows are not those of the batch, or the batch has changed")
+	}
+	if same := b.Padded(3); same.Rows != 3 {
+		t.Errorf("%d rows where 3 were enough", same.Rows)
+	}
+}

@@ -123,6 +123,9 @@ func match(c Config, folder *safetensors.File, dir string) ([]safetensors.Tensor
 // Close releases the mapping; Tensors must not be used any more.
 func (c *Checkpoint) Close() error { return c.folder.Close() }
 
+// Forget lets the system take back the memory of what was read; see safetensors.File.
+func (c *Checkpoint) Forget() { c.folder.Forget() }
+
 // Float32s reads one tensor.
 func (c *Checkpoint) Float32s(name string) ([]float32, error) {
 	i := slices.IndexFunc(c.Tensors, func(t safetensors.Tensor) bool { return t.Name == name })
@@ -155,7 +158,7 @@ func (c *Checkpoint) Place(put func(values []float32, dims ...int) (*tensors.Ten
 		if placed[i], err = put(values, t.Shape...); err != nil {
 			return nil, err
 		}
-		c.folder.Forget()
+		c.Forget()
 	}
 	return placed, nil
 }

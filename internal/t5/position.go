@@ -92,3 +92,7 @@ func causalMask(g *Graph, length int) *Node {
 // CausalBucket is the row of a decoder's bias table for a key that stands `distance` tokens
 // before the query.
 func (c Config) CausalBucket(distance int) int32 { return c.bucket(-distance, false) }
+
+// EncoderBucket is the row of an encoder's bias table for a key that stands `distance` tokens
+// behind the query, or before it where that is negative.
+func (c Config) EncoderBucket(distance int) int32 { return c.bucket(distance, true) }

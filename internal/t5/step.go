@@ -52,19 +52,6 @@ func (n *Network) Remember(inputs *Node, steps int) Memory {
 	return m
 }
 
-// CrossKeys runs the encoder and gives the keys and values that the decoder's blocks take from it.
-//
-//	inputs [sources, length]   →   keys and values of each block in turn, [sources, length, heads, d_kv]
-func (n *Network) CrossKeys(inputs *Node) []*Node {
-	states := n.Encode(inputs)
-	var list []*Node
-	for i := range n.Config.NumDecoderLayers {
-		k, v := n.crossKeys(i, states)
-		list = append(list, convert(k, dtypes.Float32), convert(v, dtypes.Float32))
-	}
-	return list
-}
-
 // Step is one decoder step with a cache of the steps before it.
 //
 //	tokens [rows], positions [rows]: how many tokens each row has behind it, cache: keys and values of each block, [rows, steps, heads, d_kv]

@@ -17,6 +17,7 @@ import (
 	"github.com/t5ctl/t5ctl/internal/strictyaml"
 	"github.com/t5ctl/t5ctl/internal/t5"
 	"github.com/t5ctl/t5ctl/recipes"
+	"github.com/t5ctl/t5ctl/trainer"
 )
 
 const module = "github.com/t5ctl/t5ctl/"
@@ -167,6 +168,9 @@ func (g *generator) scalar(t reflect.Type, v reflect.Value, key string) (object,
 	switch t.Kind() {
 	case reflect.String:
 		schema = object{{"type", "string"}}
+		if t == reflect.TypeFor[trainer.Devices]() {
+			schema[0].value = []string{"string", "integer"}
+		}
 	case reflect.Bool:
 		schema = object{{"type", "boolean"}}
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:

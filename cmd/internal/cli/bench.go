@@ -266,10 +266,8 @@ func runBenchDecode(ctx context.Context, app *App, opts benchOptions) error {
 		return err
 	}
 	defer backend.Finalize()
-	weights := decode.Weights{Config: base.Config}.In(opts.precision)
-	if weights.Base, err = base.Place(backend.Float32); err != nil {
-		return err
-	}
+	weights := decode.Weights{Config: base.Config, Base: decode.InFolder(backend, base)}.In(opts.precision)
+	defer weights.Close()
 	engine := decode.New(backend, weights)
 	defer engine.Close()
 	engine.OnDevice = opts.onDevice

@@ -166,6 +166,9 @@ func runFacts(facts *card.Facts, data []byte) error {
 	if run.Backend.CPUs > 0 {
 		backend += fmt.Sprintf(", %d processors", run.Backend.CPUs)
 	}
+	if n := run.Backend.Devices; n > 1 {
+		backend += fmt.Sprintf(", %d devices", n)
+	}
 	var chain []string
 	for _, ancestor := range run.Chain {
 		chain = append(chain, ancestor.Name+" ("+ancestor.Digest+")")

@@ -7,15 +7,18 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/t5ctl/t5ctl/cmd/internal/settings"
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
+	"github.com/t5ctl/t5ctl/internal/atomicfile"
 	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/machine"
 	"github.com/t5ctl/t5ctl/internal/plugin"
+	"github.com/t5ctl/t5ctl/internal/strictyaml"
 )
 
 // verdict is what a check comes to.
@@ -33,12 +36,29 @@ type finding struct {
 	Verdict verdict `json:"verdict"`
 	Found   string  `json:"found"`
 	Fix     string  `json:"fix,omitempty"` // the line that mends it
+	Layers  []layer `json:"layers,omitempty"`
+}
+
+// mending is a setting of the recipe that may be changed without asking: it can cost nothing but what it mends.
+type mending struct {
+	Key   string `json:"key"`
+	Value string `json:"value"` // as YAML
 }
 
 // examination collects findings.
 type examination struct {
 	Findings []finding `json:"findings"`
 	Bad      int       `json:"bad"`
+	Mended   []mending `json:"mended,omitempty"` // what --fix has changed before these findings
+	safe     []mending // what --fix may change
+	longest  int       // tokens of the longest target, where outputs would be shorter
+}
+
+// mend says that --fix may change a setting of the recipe.
+func (x *examination) mend(key, value string) {
+	if !slices.ContainsFunc(x.safe, func(m mending) bool { return m.Key == key }) {
+		x.safe = append(x.safe, mending{key, value})
+	}
 }
 
 func (x *examination) add(v verdict, check, fix, format string, args ...any) {
@@ -48,7 +68,7 @@ func (x *examination) add(v verdict, check, fix, format string, args ...any) {
 	if v == verdictOK {
 		fix = ""
 	}
-	x.Findings = append(x.Findings, finding{check, v, fmt.Sprintf(format, args...), fix})
+	x.Findings = append(x.Findings, finding{Check: check, Verdict: v, Found: fmt.Sprintf(format, args...), Fix: fix})
 }
 
 // doctorError says that something stands in the way.
@@ -70,6 +90,7 @@ func doctorRules() []rule {
 type doctorOptions struct {
 	recipe, model string
 	data, sets    []string
+	fix           bool
 }
 
 func (o *doctorOptions) check() error {
@@ -80,6 +101,13 @@ func (o *doctorOptions) check() error {
 		return usageErrorf("--data needs --model: which tokenizer counts, and how long outputs may be")
 	case o.recipe == "" && o.model == "" && len(o.sets) > 0:
 		return usageErrorf("--set needs --recipe or --model")
+	case o.fix && o.recipe == "":
+		return usageErrorf("--fix changes a recipe file, which --recipe names")
+	case o.fix && len(o.sets) > 0:
+		return usageErrorf("--fix changes the file, --set only what is looked at; give one of them")
+	}
+	if info, err := os.Stat(o.recipe); o.fix && (err != nil || !info.Mode().IsRegular()) {
+		return hintedUsageError{usageErrorf("--fix: %s is no file", o.recipe), "t5ctl recipe copy writes a preset into a file"}
 	}
 	return nil
 }
@@ -91,9 +119,10 @@ func newDoctorCommand(app *App) *cobra.Command {
 		Short: "Look for what stands in the way: machine, backend, recipe, model, data",
 		Long: "Look at the machine and the compute backend, and with --recipe, or with --model and --data, at the recipe, the model and the data for " +
 			"the known traps of T5: outputs cut short, rows cut short, a prefix that is missing or doubled, words the " +
-			"vocabulary lacks, test rows in the training data. Each finding stands with the line that fixes it. Exit " +
-			"code 3 means that something stands in the way.",
-		Example: "  t5ctl doctor\n  t5ctl doctor --recipe recipe.yaml\n  t5ctl doctor --model runs/mine-1 --data train.jsonl",
+			"vocabulary lacks, test rows in the training data, layers that would overflow in fp16. Each finding stands with the line that fixes it; --fix " +
+			"writes into the recipe what can be mended without a loss: an output length below that of the targets, and a prefix that stands " +
+			"in every row already. Exit code 3 means that something stands in the way.",
+		Example: "  t5ctl doctor\n  t5ctl doctor --recipe recipe.yaml --fix\n  t5ctl doctor --model runs/mine-1 --data train.jsonl",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runDoctor(cmd.Context(), app, opts)
@@ -102,6 +131,7 @@ func newDoctorCommand(app *App) *cobra.Command {
 	cmd.Flags().StringVar(&opts.recipe, "recipe", "", "`recipe` to look at as well: a file or a preset")
 	cmd.Flags().StringVarP(&opts.model, "model", "m", "", "`model` to look at as well, where there is no recipe")
 	cmd.Flags().StringSliceVar(&opts.data, "data", nil, "`file` to look at with that model's eyes; repeatable")
+	cmd.Flags().BoolVar(&opts.fix, "fix", false, "change in the recipe file what can be mended without a loss, and look again")
 	bindSet(cmd.Flags(), &opts.sets)
 	return cmd
 }
@@ -124,21 +154,58 @@ func runDoctor(ctx context.Context, app *App, opts doctorOptions) (err error) {
 			return err
 		}
 	}
-	x := &examination{Findings: []finding{}}
-	x.machine()
-	x.backend(app.Settings.Backend)
-	x.places(app.Settings)
-	x.offline()
-	if opts.recipe != "" {
-		if err := x.recipe(ctx, app, opts.recipe, opts.sets); err != nil {
+	x, err := examine(ctx, app, opts)
+	if err != nil {
+		return err
+	}
+	if opts.fix && len(x.safe) > 0 {
+		mended := x.safe
+		if err := app.mendRecipe(opts.recipe, mended); err != nil {
 			return err
 		}
+		if x, err = examine(ctx, app, opts); err != nil {
+			return err
+		}
+		x.Mended = mended
 	}
 	if err := app.show(x, x.print); err != nil {
 		return err
 	}
 	if x.Bad > 0 {
 		return &doctorError{x.Bad}
+	}
+	return nil
+}
+
+func examine(ctx context.Context, app *App, opts doctorOptions) (*examination, error) {
+	x := &examination{Findings: []finding{}}
+	x.machine()
+	x.backend(app.Settings.Backend)
+	x.places(app.Settings)
+	x.offline()
+	if opts.recipe == "" {
+		return x, nil
+	}
+	return x, x.recipe(ctx, app, opts.recipe, opts.sets)
+}
+
+// mendRecipe changes settings in a recipe file, which stays as it was where it would not load afterwards.
+func (a *App) mendRecipe(path string, changes []mending) error {
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	text := old
+	for _, m := range changes {
+		if text, err = strictyaml.Edit(path, text, m.Key, m.Value); err != nil {
+			return err
+		}
+	}
+	if err := atomicfile.WriteBytes(path, text); err != nil {
+		return err
+	}
+	if _, err := a.loadRecipe(path, nil); err != nil {
+		return errors.Join(fmt.Errorf("%s was left as it is: with %v: %w", path, changes, err), atomicfile.WriteBytes(path, old))
 	}
 	return nil
 }
@@ -259,6 +326,9 @@ func (x *examination) print(t *term.Terminal) {
 		if f.Fix != "" {
 			fixes = append(fixes, fmt.Sprintf("  %s: %s", f.Check, f.Fix))
 		}
+	}
+	for _, m := range x.Mended {
+		t.Printf("\nmended in the recipe: %s: %s\n", m.Key, m.Value)
 	}
 	if len(fixes) > 0 {
 		t.Printf("\nWhat helps:\n%s\n", strings.Join(fixes, "\n"))

@@ -32,6 +32,7 @@ func (o *emitOptions) bind(flags *pflag.FlagSet) {
 	flags.Float64Var(&o.Burn, "burn", 4, "alert where the error budget is spent `n` times too fast for 30 minutes")
 	flags.IntVar(&o.Maximum, "max-replicas", 8, "the most `replicas` that the autoscaler starts")
 	o.Image, o.Namespace, o.Replicas, o.Shards, o.Share, o.Input = "ghcr.io/t5ctl/t5ctl:latest", "t5ctl", 2, 4, 10, "input.jsonl"
+	o.Recipe, o.Sweep = "recipe.yaml", "sweep.yaml"
 	o.Facts.Registry = "oci://registry.example/models"
 	if o.kind == "grafana" {
 		flags.Float64Var(&o.Price, "price-per-hour", 0, "`price` of an hour of one server, to show what 1,000 requests cost")
@@ -42,8 +43,10 @@ func (o *emitOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.Image, "image", o.Image, "container `image` with t5ctl and a shell")
 	flags.StringVar(&o.Namespace, "namespace", o.Namespace, "Kubernetes `namespace`")
 	flags.IntVar(&o.Replicas, "replicas", o.Replicas, "the fewest `replicas`")
-	flags.IntVar(&o.Shards, "shards", o.Shards, "divide the batch job into `n` parts")
+	flags.IntVar(&o.Shards, "shards", o.Shards, "divide the batch job and the sweep into `n` parts")
 	flags.StringVar(&o.Input, "input", o.Input, "`file` of the batch job, in its volume")
+	flags.StringVar(&o.Recipe, "recipe", o.Recipe, "`file` of the sweep's recipe, in the volume")
+	flags.StringVar(&o.Sweep, "sweep", o.Sweep, "`file` of the sweep's settings, in the volume")
 	flags.IntVar(&o.Share, "share", o.Share, "`percent` of the traffic that a canary gets first")
 	flags.StringVar(&o.Facts.Registry, "pod-registry", o.Facts.Registry, "registry `URL` as pods reach it")
 }
@@ -58,7 +61,7 @@ func newEmitCommand(app *App) *cobra.Command {
 	for _, kind := range []struct{ name, short, long string }{
 		{"prometheus", "Alerting rules for Prometheus, with unit tests", "Files: rules.yaml, rules_test.yaml. Latency, availability, burn rates of the error budget over\ntwo windows, drift (of t5ctl data drift --prometheus), personal data in outputs.\nCheck: promtool check rules rules.yaml; promtool test rules rules_test.yaml."},
 		{"grafana", "Dashboards for Grafana: executive, on call, debug", "Files: executive.json, on-call.json, debug.json, over the metrics of t5ctl serve."},
-		{"kubernetes", "Manifests for Kubernetes and Argo Rollouts", "Files: deployment.yaml (Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget),\njob.yaml (an indexed Job that answers a file in parts), rollout.yaml (Rollout and\nAnalysisTemplate of Argo, judged by t5ctl canary judge)."},
+		{"kubernetes", "Manifests for Kubernetes and Argo Rollouts", "Files: deployment.yaml (Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget),\njob.yaml (an indexed Job that answers a file in parts), sweep.yaml (one that tries the settings of\na sweep, and a Job that ranks them), rollout.yaml (Rollout and\nAnalysisTemplate of Argo, judged by t5ctl canary judge)."},
 		{"runbook", "Runbooks: rollback, latency, quality, privacy incident", "Files: rollback.md, latency.md, quality.md, privacy.md."},
 		{"postmortem", "A postmortem to fill in, with the channel's history", "File: postmortem.md."},
 	} {

@@ -18,6 +18,9 @@ import (
 	"github.com/t5ctl/t5ctl/internal/atomicfile"
 )
 
+// worstShown is how many of the worst rows a page shows unless --worst says otherwise.
+const worstShown = 20
+
 // evalReportOptions is what the command line of eval report says, not yet checked.
 type evalReportOptions struct {
 	report, baseline, output string
@@ -42,7 +45,7 @@ func newEvalReportCommand(app *App) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVarP(&opts.output, "output", "o", "", "`file` to write: .html, .md, .json, or .png of an exposure test")
 	flags.StringVar(&opts.baseline, "baseline", "", "`report` to show beside it")
-	flags.IntVar(&opts.worst, "worst", 20, "show the `n` worst rows")
+	flags.IntVar(&opts.worst, "worst", worstShown, "show the `n` worst rows")
 	return cmd
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,31 +15,31 @@ import (
 
 	"github.com/t5ctl/t5ctl/cmd/internal/term"
 	"github.com/t5ctl/t5ctl/datasets"
-	"github.com/t5ctl/t5ctl/internal/device"
 	"github.com/t5ctl/t5ctl/internal/lora"
 	"github.com/t5ctl/t5ctl/internal/machine"
-	"github.com/t5ctl/t5ctl/internal/runfolder"
 	"github.com/t5ctl/t5ctl/internal/t5"
 	"github.com/t5ctl/t5ctl/trainer"
 )
 
 // planOptions is what the command line of plan says, not yet checked.
 type planOptions struct {
-	recipe  string
-	sets    []string
-	measure int
-	price   float64
-	memory  string
-	quick   bool
-	limit   int64 // bytes of memory; 0: the machine's
+	recipe       string
+	sets         []string
+	measure      int
+	alternatives bool
+	price        float64
+	memory       string
+	quick        bool
+	limit        int64 // bytes of memory; 0: the machine's
 }
 
 func (o *planOptions) bind(flags *pflag.FlagSet) {
 	bindSet(flags, &o.sets)
-	flags.IntVar(&o.measure, "measure", 0, "train `n` steps in a temporary folder, to tell time and memory")
+	flags.IntVar(&o.measure, "measure", 3, "train `n` steps after a first one, to tell the time; 0: none")
+	flags.BoolVar(&o.alternatives, "alternatives", false, "set other batches, lengths, LoRA ranks, precision and gradient checkpointing beside the recipe's: memory and time of each")
 	flags.StringVar(&o.memory, "memory", "", "`size` of the memory that the run may take, as in 16G (default: this machine's)")
-	flags.BoolVar(&o.quick, "quick", false, "compile nothing: estimate what the training step takes")
-	flags.Float64Var(&o.price, "price-per-hour", 0, "`price` of an hour of this machine, to tell the cost; needs --measure")
+	flags.BoolVar(&o.quick, "quick", false, "compile and train nothing: estimate what the training step takes")
+	flags.Float64Var(&o.price, "price-per-hour", 0, "`price` of an hour of this machine, to tell the cost")
 }
 
 func newPlanCommand(app *App) *cobra.Command {
@@ -51,13 +50,17 @@ func newPlanCommand(app *App) *cobra.Command {
 		Long: "Say what a run will take: weights, optimizer state, steps, shapes of batches, padding, truncation, and its\n" +
 			"peak of memory. The training step is compiled for every shape of batch and the compiler asked what it takes;\n" +
 			"the run then reuses what was compiled. In pure Go, and with --quick, that part is estimated.\n" +
-			"With --measure a few steps are trained, and time and memory are measured.\n\n" +
+			"Then a few steps are trained in a temporary folder, which tells the time of the whole run.\n\n" +
+			"--alternatives does the same with other settings, one at a time, for the same number of rows.\n\n" +
 			"Exit code 3 means that the run cannot fit; the hint names the nearest settings that do.",
-		Example:           "  t5ctl plan recipe.yaml\n  t5ctl plan recipe.yaml --measure 8 --price-per-hour 0.40 --set train.batch=16",
+		Example:           "  t5ctl plan recipe.yaml\n  t5ctl plan recipe.yaml --alternatives --price-per-hour 0.40 --set train.batch=16",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeRecipe,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.recipe = args[0]
+			if opts.quick && !cmd.Flags().Changed("measure") {
+				opts.measure = 0
+			}
 			return runPlan(cmd.Context(), app, opts)
 		},
 	}
@@ -109,7 +112,7 @@ type planMeasured struct {
 	SecondsPerStep  float64 `json:"seconds_per_step"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	Memory          int64   `json:"memory"`
-	TotalSeconds    float64 `json:"total_seconds"` // of the whole run, evaluations apart
+	TotalSeconds    float64 `json:"total_seconds"` // of the whole run, without evaluations
 	Cost            float64 `json:"cost,omitempty"`
 }
 
@@ -117,6 +120,7 @@ type planMeasured struct {
 type planResult struct {
 	Recipe     string                `json:"recipe"`
 	Method     string                `json:"method"`
+	Devices    int                   `json:"devices"` // that share each step
 	Parameters int64                 `json:"parameters"`
 	Learning   int64                 `json:"learning_parameters"`
 	Memory     planMemory            `json:"memory"`
@@ -126,6 +130,8 @@ type planResult struct {
 	Shapes     []datasets.Shape      `json:"shapes"`
 	Padding    float64               `json:"padded_share"`
 	Measured   *planMeasured         `json:"measured,omitempty"`
+
+	Alternatives []planAlternative `json:"alternatives,omitempty"`
 }
 
 func (o *planOptions) check() error {
@@ -135,7 +141,7 @@ func (o *planOptions) check() error {
 	case o.price < 0 || math.IsNaN(o.price):
 		return usageErrorf("--price-per-hour %g is no price", o.price)
 	case o.price > 0 && o.measure == 0:
-		return usageErrorf("--price-per-hour needs --measure")
+		return usageErrorf("--price-per-hour needs a measurement: --measure 3, and no --quick")
 	}
 	if o.memory == "" {
 		return nil
@@ -159,33 +165,33 @@ func runPlan(ctx context.Context, app *App, opts planOptions) (err error) {
 	if err := opts.check(); err != nil {
 		return err
 	}
-	loaded, err := app.loadRecipe(opts.recipe, opts.sets)
-	if err != nil {
-		return err
-	}
 	scratch, err := os.MkdirTemp("", "t5ctl-plan-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	t := &training{app: app, opts: trainOptions{base: loaded.Base != ""}, recipe: loaded, dir: runfolder.Dir(scratch)}
-	if err := t.load(ctx); err != nil {
+	p := planner{app: app, opts: opts, scratch: scratch, runtime: runtimeBytes}
+	defer p.close()
+	t, result, err := p.load(ctx, nil)
+	if err != nil {
 		return err
 	}
 	defer t.close()
-	result, err := t.plan(ctx)
+	footprint, err := p.foresee(t, &result)
 	if err != nil {
 		return err
 	}
-	if opts.limit > 0 {
-		result.Memory.Machine = opts.limit
-	}
-	unfit, err := t.foresee(&result, opts.quick)
+	unfit, err := p.unfit(t, &result, footprint)
 	if err != nil {
 		return err
 	}
-	if opts.measure > 0 {
-		if result.Measured, err = t.measure(ctx, opts, result); err != nil {
+	if opts.measure > 0 && unfit == nil {
+		if result.Measured, err = p.measure(ctx, t, result); err != nil {
+			return err
+		}
+	}
+	if opts.alternatives {
+		if result.Alternatives, err = p.alternatives(ctx, t, result); err != nil {
 			return err
 		}
 	}
@@ -269,114 +275,6 @@ func activationBytes(c t5.Config, s trainer.Shape) int64 {
 	return int64(4 * (float64(c.NumLayers)*encoder + float64(decoders)*decoder + logits))
 }
 
-// foreseeing asks what runs would take, with one backend for all of them.
-type foreseeing struct {
-	training *training
-	backend  *device.Backend // nil: nothing is compiled
-	runtime  int64
-	asked    bool // runtime is this process's own
-}
-
-// foresee adds the peak of memory to the plan. unfit is an *unfitError where the run needs more than
-// there is.
-func (t *training) foresee(r *planResult, quick bool) (unfit, err error) {
-	f := foreseeing{training: t, runtime: runtimeBytes}
-	options, shapes := t.recipe.Train, t.shapes(r.Shapes)
-	m := &r.Memory
-	if state := m.Weights + m.Optimizer; !quick && (m.Machine == 0 || state < m.Machine) {
-		if f.backend, err = t.app.openBackend(); err != nil {
-			return nil, err
-		}
-		defer f.backend.Finalize()
-		if f.backend.Kind == device.Go {
-			f.backend = nil
-		}
-	}
-	footprint, err := f.of(options, shapes)
-	if err != nil {
-		return nil, err
-	}
-	m.Activations, m.Snapshot, m.Runtime, m.Compiled = footprint.Temporary, footprint.Snapshot, f.runtime, f.backend != nil
-	m.Peak = f.peak(footprint, options)
-	if m.Machine == 0 || m.Peak <= m.Machine {
-		return nil, nil
-	}
-	return f.nearest(options, shapes, m)
-}
-
-// of is what a run with these options would hold.
-func (f *foreseeing) of(o trainer.Options, shapes []trainer.Shape) (trainer.Footprint, error) {
-	t := f.training
-	var teacher *t5.Config
-	if t.teacher != nil {
-		teacher = &t.teacher.Config
-	}
-	if f.backend != nil {
-		footprint, err := trainer.Foresee(f.backend, t.config, teacher, o, shapes)
-		if !f.asked {
-			f.runtime, f.asked = machine.Resident(), true // of a process that is as the run will be, without its tensors
-		}
-		return footprint, err
-	}
-	footprint, err := trainer.Sizes(t.config, teacher, o)
-	for _, s := range shapes {
-		footprint.Temporary = max(footprint.Temporary, activationBytes(t.config, s))
-	}
-	return footprint, err
-}
-
-// heapHoles is the share of what tensors take that is lost between them, as it was measured on
-// models of 24 to 60 million weights.
-const heapHoles = 0.05
-
-func (f *foreseeing) peak(footprint trainer.Footprint, o trainer.Options) int64 {
-	return f.runtime + int64((1+heapHoles)*float64(footprint.Peak(o)))
-}
-
-// nearest looks for settings that fit and train the same: activations computed twice, then fewer
-// rows at a time whose gradients are added up.
-func (f *foreseeing) nearest(o trainer.Options, shapes []trainer.Shape, m *planMemory) (unfit, err error) {
-	e := &unfitError{need: m.Peak, have: m.Machine}
-	if m.Weights+m.Optimizer+m.Gradients+f.runtime > m.Machine {
-		return e, nil
-	}
-	key, value := "train.batch", &o.Batch
-	if o.TokensPerBatch > 0 {
-		key, value = "train.tokens_per_batch", &o.TokensPerBatch
-	}
-	var sets []string
-	if f.backend != nil && !o.GradientCheckpointing {
-		o.GradientCheckpointing = true
-		sets = append(sets, "train.gradient_checkpointing=true")
-	}
-	o.Accumulate = max(1, o.Accumulate)
-	for first := *value; ; {
-		found := sets
-		if *value < first {
-			found = append(slices.Clone(sets), fmt.Sprintf("%s=%d", key, *value), fmt.Sprintf("train.accumulate=%d", o.Accumulate))
-		}
-		if len(found) > 0 {
-			footprint, err := f.of(o, shapes)
-			if err != nil {
-				return nil, err
-			}
-			if peak := f.peak(footprint, o); peak <= m.Machine {
-				e.fitting, e.then = found, peak
-				return e, nil
-			}
-		}
-		smaller := false
-		for i := range shapes {
-			smaller = smaller || shapes[i].Rows > 1
-			shapes[i].Rows = (shapes[i].Rows + 1) / 2
-		}
-		if !smaller {
-			return e, nil
-		}
-		*value, o.Accumulate = (*value+1)/2, 2*o.Accumulate
-	}
-}
-
 // shapes are the shapes of the training batches as the trainer sees them.
 func (t *training) shapes(of []datasets.Shape) []trainer.Shape {
 	var all []trainer.Shape
@@ -386,61 +284,12 @@ func (t *training) shapes(of []datasets.Shape) []trainer.Shape {
 	return all
 }
 
-// measure trains a few steps and tells what they took.
-func (t *training) measure(ctx context.Context, opts planOptions, r planResult) (*planMeasured, error) {
-	backend, err := t.app.openBackend()
-	if err != nil {
-		return nil, err
-	}
-	defer backend.Finalize()
-	m := &planMeasured{Steps: opts.measure}
-	var steady time.Duration
-	var last time.Time
-	clean := 0 // steps without a compilation
-	t.recipe.Train.Steps, t.recipe.Train.Epochs, t.recipe.Train.LogEvery = opts.measure, 0, 1
-	t.recipe.Train.EvaluateEvery, t.recipe.Train.SaveEvery, t.recipe.Data.Validation = 0, 0, nil
-	for i := range t.recipe.Data.Tasks {
-		t.recipe.Data.Tasks[i].Validation = nil
-	}
-	job, err := t.job(ctx, backend)
-	if err != nil {
-		return nil, err
-	}
-	show := t.app.Term.Progress("measuring", int64(opts.measure), "steps")
-	compiled := true
-	job.Sink = func(e trainer.Event) {
-		now := time.Now()
-		switch e := e.(type) {
-		case trainer.Compiled:
-			m.CompileSeconds, compiled = m.CompileSeconds+e.Took.Seconds(), true
-		case trainer.Stepped:
-			show.Set(int64(e.Step))
-			m.Memory = max(m.Memory, e.Memory)
-			if !compiled {
-				steady, clean = steady+now.Sub(last), clean+1
-				m.TokensPerSecond += e.TokensPerSecond
-			}
-			compiled, last = false, now
-		case trainer.Started, trainer.Evaluated, trainer.Saved, trainer.Damaged, trainer.Stopped: // say nothing of time
-		}
-	}
-	_, err = trainer.Run(ctx, job)
-	show.Done()
-	if err != nil {
-		return nil, err
-	}
-	if clean == 0 {
-		return nil, usageErrorf("--measure %d: every step met a new shape of batch; give more than %d", opts.measure, len(r.Shapes))
-	}
-	m.SecondsPerStep, m.TokensPerSecond = steady.Seconds()/float64(clean), m.TokensPerSecond/float64(clean)
-	m.TotalSeconds = m.CompileSeconds + m.SecondsPerStep*float64(r.Steps)
-	m.Cost = m.TotalSeconds / 3600 * opts.price
-	return m, nil
-}
-
 func (r planResult) print(t *term.Terminal) {
 	tab := term.Table{Header: []string{"PLAN", r.Recipe + " (" + r.Method + ")"}}
 	tab.Add("parameters", fmt.Sprintf("%s, %s of them learn", term.Count(int(r.Parameters)), term.Count(int(r.Learning))))
+	if r.Devices > 1 {
+		tab.Add("devices", fmt.Sprintf("%d share each step", r.Devices))
+	}
 	tab.Add("weights", term.Size(r.Memory.Weights))
 	tab.Add("gradients", term.Size(r.Memory.Gradients))
 	tab.Add("optimizer", term.Size(r.Memory.Optimizer))
@@ -459,7 +308,7 @@ func (r planResult) print(t *term.Terminal) {
 	tab.Add("steps", fmt.Sprintf("%d, %.1f epochs", r.Steps, r.Epochs))
 	tab.Add("padding", fmt.Sprintf("%.1f %%", 100*r.Padding))
 	if m := r.Measured; m != nil {
-		tab.Add("step", fmt.Sprintf("%.3f s, %s tok/s", m.SecondsPerStep, term.Count(int(m.TokensPerSecond))))
+		tab.Add("step", fmt.Sprintf("%s, %s tok/s, mean of %d", stepTime(m.SecondsPerStep), term.Count(int(m.TokensPerSecond)), m.Steps))
 		tab.Add("compilation", span(m.CompileSeconds))
 		tab.Add("memory seen", term.Size(m.Memory))
 		tab.Add("time", span(m.TotalSeconds)+" without evaluations")
@@ -474,6 +323,7 @@ func (r planResult) print(t *term.Terminal) {
 		shapes.Add(strconv.Itoa(s.Rows), strconv.Itoa(s.Input), strconv.Itoa(s.Target), strconv.FormatInt(s.Batches, 10))
 	}
 	t.Table(shapes)
+	r.printAlternatives(t)
 }
 
 // span shows seconds as people say them.

@@ -58,7 +58,7 @@ func TestPlanForeseesThePeakOfMemory(t *testing.T) {
 					Compiled bool    `json:"compiled"`
 				} `json:"memory"`
 			}
-			if err := json.Unmarshal(tool(t, dir, append([]string{"--json", "plan", c.recipe}, sets...)...), &plan); err != nil {
+			if err := json.Unmarshal(tool(t, dir, append([]string{"--json", "plan", "--measure", "0", c.recipe}, sets...)...), &plan); err != nil {
 				t.Fatal(err)
 			}
 			tool(t, dir, append([]string{"--quiet", c.command, c.recipe, "--output", c.name}, sets...)...)
@@ -94,7 +94,7 @@ func TestPlanNamesTheNearestSettingsThatFit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sets := []string{"plan", "recipe.yaml", "--json", "--set", "data.max_target=64", "--set", "train.batch=32"}
+	sets := []string{"plan", "recipe.yaml", "--json", "--measure", "0", "--set", "data.max_target=64", "--set", "train.batch=32"}
 	var plan struct {
 		Memory struct{ Peak, Activations float64 } `json:"memory"`
 	}

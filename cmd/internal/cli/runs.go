@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,12 +27,12 @@ const runsRoot = "runs"
 func newRunsCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "runs",
-		Short: "List, show, compare, draw and repeat recorded runs",
+		Short: "List, show, compare, draw, watch and repeat recorded runs",
 		Long: "Every training run keeps a folder: what ran, on what data, from which base, with which settings, what " +
 			"happened, and how it ended.",
 	}
 	cmd.AddCommand(newRunsListCommand(app), newRunsShowCommand(app), newRunsCompareCommand(app), newRunsPlotCommand(app),
-		newRunsReproCommand(app))
+		newRunsViewCommand(app), newRunsReproCommand(app))
 	return cmd
 }
 
@@ -82,7 +83,17 @@ func runRunsList(app *App, root string) error {
 	}
 	entries := []runEntry{}
 	for i, dir := range dirs {
-		entries = append(entries, runEntry{string(dir), records[i]})
+		e := runEntry{string(dir), records[i]}
+		if e.Outcome == runfolder.Running { // its record does not say how far it is
+			log, err := readLog(dir)
+			if err != nil {
+				return err
+			}
+			if n := len(log.Steps); n > 0 && !math.IsNaN(log.Steps[n-1].Loss) {
+				e.Steps, e.Loss = log.Steps[n-1].To, log.Steps[n-1].Loss
+			}
+		}
+		entries = append(entries, e)
 	}
 	return app.show(entries, func(t *term.Terminal) {
 		tab := term.Table{Header: []string{"RUN", "METHOD", "OUTCOME", "STEPS", "LOSS", "STARTED"}, Right: []int{3, 4}}
@@ -224,7 +235,14 @@ func (d *runDetails) print(t *term.Terminal) {
 	add("privacy of a row", privacyText(d.Privacy))
 	add("checkpoint", d.Checkpoint)
 	add("seed", strconv.FormatUint(d.Seed, 10))
-	add("backend", strings.TrimSpace(d.Backend.Kind+" "+d.Backend.Plugin))
+	backend := strings.TrimSpace(d.Backend.Kind + " " + d.Backend.Plugin)
+	if n := d.Backend.Devices; n > 1 {
+		backend += fmt.Sprintf(", %d devices", n)
+	}
+	if g := d.Backend.GPU; g != nil {
+		backend += fmt.Sprintf(", tf32 %t, %g of the memory by %s", g.TF32, g.MemoryFraction, g.Allocator)
+	}
+	add("backend", backend)
 	add("tokenizer", strings.TrimSpace(d.Tokenizer.Mode+" "+short(d.Tokenizer.SHA256)))
 	for _, split := range slices.Sorted(maps.Keys(d.Data)) {
 		add("data "+split, short(d.Data[split]))

@@ -235,6 +235,7 @@ func (r *reproducer) compareEnvironments(then, now runfolder.Record) {
 	}
 	differ("backend", then.Backend.Kind, now.Backend.Kind)
 	differ("plugin", short(then.Backend.SHA256), short(now.Backend.SHA256))
+	differ("devices", max(1, then.Backend.Devices), max(1, now.Backend.Devices))
 	differ("processors", then.Backend.CPUs, now.Backend.CPUs)
 	differ("t5ctl", then.Tool.Version+" "+then.Tool.Commit, now.Tool.Version+" "+now.Tool.Commit)
 	differ("Go", then.Tool.Go, now.Tool.Go)

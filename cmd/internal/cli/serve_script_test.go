@@ -13,7 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// address puts an address that nobody listens at into a variable: address NAME.
+// address puts an address that nobody listens at into a variable, and its port into NAME_PORT: address NAME.
 func address(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: address NAME")
@@ -21,6 +21,9 @@ func address(ts *testscript.TestScript, neg bool, args []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
 	ts.Setenv(args[0], l.Addr().String())
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(err)
+	ts.Setenv(args[0]+"_PORT", port)
 	ts.Check(l.Close())
 }
 
@@ -39,8 +42,8 @@ func ask(ts *testscript.TestScript, neg bool, args []string) {
 	for began := time.Now(); time.Since(began) < 2*time.Minute; time.Sleep(50 * time.Millisecond) {
 		if ready, err := http.Get(url + "/readyz"); err != nil {
 			continue
-		} else if ready.Body.Close(); ready.StatusCode != http.StatusOK {
-			continue
+		} else if ready.Body.Close(); ready.StatusCode != http.StatusOK && ready.StatusCode != http.StatusNotFound {
+			continue // one that says nothing of being ready is
 		}
 		response, err := http.Get(url + args[2])
 		if len(args) == 4 {

@@ -37,6 +37,7 @@ type trainOptions struct {
 	tensorboard bool
 	mlflow      string
 	sweep       string
+	shard       string
 	base        bool // a base model is needed: finetune
 	price       float64
 	warmFrom    string
@@ -51,6 +52,7 @@ func (o *trainOptions) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.evaluate, "evaluate", false, "then evaluate the model as the recipe's eval section says; the report is RUN/reports/test.json")
 	flags.BoolVar(&o.tensorboard, "tensorboard", false, "write event files for TensorBoard into the run folder (tracking.tensorboard)")
 	flags.StringVar(&o.sweep, "sweep", "", "run the recipe with every setting that this `file` names, and rank them")
+	flags.StringVar(&o.shard, "shard", "", "only the `i/n`-th part of a sweep's settings, i from 1 to n; --resume without it then ranks all")
 	flags.Float64Var(&o.price, "price-per-hour", 0, "`price` of an hour of this machine: run.json and the card tell what the run cost")
 	flags.StringVar(&o.mlflow, "mlflow", "", "tell the MLflow tracking server at `uri` of the run (tracking.mlflow.uri)")
 }
@@ -106,7 +108,8 @@ func newFinetuneCommand(app *App) *cobra.Command {
 			"  metric: loss                    # of the validation data; or training_loss\n" +
 			"  halving: {factor: 2, first: 100} # half goes on after 100 steps, 200, …\n\n" +
 			"Every run has its folder in the sweep's (default runs/<name>-sweep-<n>), beside sweep.json, sweep.png and\n" +
-			"sweep.html. --resume goes on with a sweep that was stopped.\n\n" +
+			"sweep.html. --resume goes on with a sweep that was stopped. Several processes share a sweep, on any\n" +
+			"hosts that see one folder: each runs --shard i/n, and one more --resume without it ranks all runs.\n\n" +
 			"--warm-from begins with what serves; run.json and the card name the chain of versions.",
 		Example:           "  t5ctl finetune cmudict-stress\n  t5ctl finetune recipe.yaml --output runs/mine --resume\n  t5ctl finetune recipe.yaml --sweep sweep.yaml",
 		Args:              cobra.ExactArgs(1),
@@ -142,6 +145,7 @@ func trainRules() []rule {
 		as[*trainer.UnknownMetricError](exitUsage, nil),
 		as(exitUsage, saying[*trainer.VocabularyError]("teacher and student must share one tokenizer")),
 		as[*lora.UnsupportedError](exitUsage, nil),
+		as(exitDevice, saying[*device.DevicesError]("t5ctl backend info says how many devices a backend has; train.devices all takes them")),
 		as(exitCorrupt, saying[*model.TokenizerError]("use the tokenizer that is in the model's folder")),
 		as(exitCorrupt, saying[*t5.WeightsError]("config.json and weights must come from the same model")),
 		as(exitCorrupt, saying[*safetensors.CorruptError]("get the file again; its digest stands where it came from")),
@@ -180,6 +184,9 @@ func runTrain(ctx context.Context, app *App, opts trainOptions) (err error) {
 	}
 	if opts.sweep != "" {
 		return runSweep(ctx, app, opts)
+	}
+	if opts.shard != "" {
+		return usageErrorf("--shard is of a sweep's settings, and there is no --sweep")
 	}
 	t := &training{app: app, opts: opts}
 	if t.recipe, err = app.loadRecipe(opts.recipe, opts.overrides()); err != nil {
@@ -279,7 +286,11 @@ func (a *App) chainOf(ctx context.Context, text string) ([]runfolder.Ancestor, e
 // openBackend opens the compute backend that the settings name and says when it is not the one
 // that was hoped for.
 func (a *App) openBackend() (*device.Backend, error) {
-	b, err := device.Open(a.Settings.Backend)
+	return a.openBackendAs(device.DefaultSettings())
+}
+
+func (a *App) openBackendAs(s device.Settings) (*device.Backend, error) {
+	b, err := device.OpenAs(a.Settings.Backend, s)
 	if err != nil {
 		return nil, err
 	}
@@ -368,7 +379,7 @@ func (t *training) openTokenizer() (err error) {
 
 // run trains and writes the finished model.
 func (t *training) run(ctx context.Context) (trainResult, error) {
-	backend, err := t.app.openBackend()
+	backend, err := t.openBackend()
 	if err != nil {
 		return trainResult{}, err
 	}
@@ -392,6 +403,26 @@ func (t *training) run(ctx context.Context) (trainResult, error) {
 		Run: string(t.dir), Model: path, Adapter: adapter, Steps: outcome.Step, Loss: outcome.Loss,
 		Metrics: outcome.Metrics, Seconds: t.record.Seconds, Cost: t.record.Cost,
 	}, nil
+}
+
+// openBackend opens what the run computes on.
+func (t *training) openBackend() (*device.Backend, error) {
+	backend, err := t.app.openBackendAs(t.recipe.Train.Open())
+	if err != nil {
+		return nil, err
+	}
+	if err := t.settleOn(backend); err != nil {
+		backend.Finalize()
+		return nil, err
+	}
+	return backend, nil
+}
+
+// settleOn writes into the recipe what the backend decides.
+func (t *training) settleOn(b *device.Backend) (err error) {
+	t.gpu = b.Kind == device.CUDA
+	t.recipe.Train, err = t.recipe.Train.On(b)
+	return err
 }
 
 // job puts the data, the weights and the options together.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/t5ctl/t5ctl/eval"
 	"github.com/t5ctl/t5ctl/internal/digest"
@@ -36,7 +37,12 @@ func (t *training) identify() (identity, error) {
 	for _, s := range t.lineage.Splits {
 		id["data."+string(s.Split)] = s.Fingerprint
 	}
-	maps.DeleteFunc(id, func(_, value string) bool { return value == "" || value == "[]" || value == "{}" })
+	maps.DeleteFunc(id, func(key, value string) bool {
+		if strings.HasPrefix(key, "train.gpu.") { // but for TF32 it is about memory
+			return !t.gpu || key != "train.gpu.tf32"
+		}
+		return value == "" || value == "[]" || value == "{}"
+	})
 	return id, nil
 }
 
@@ -79,6 +85,7 @@ func (id identity) since(then identity) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	defaults["train.devices"] = "1" // all that it could be
 	keys := maps.Clone(id)
 	maps.Copy(keys, then)
 	var changed []string

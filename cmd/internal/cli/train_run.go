@@ -49,11 +49,13 @@ type training struct {
 	examples  *datasets.Stream // that the run learns from
 	lineage   datasets.Manifest
 	closers   []io.Closer
+	gpu       bool   // it computes on NVIDIA devices
 	resolved  []byte // the recipe with all that was laid over it
 	events    *os.File
 	trackers  *trackers                    // nil before the first step
 	watch     func(trainer.Event)          // is shown every event too; nil: nobody
 	admit     func(runfolder.Record) error // may refuse the run before its first step; nil: nobody
+	silent    bool                         // nothing is said of what is cut or left out: it was said before
 	view      *term.Training
 	started   time.Time
 }
@@ -144,6 +146,9 @@ func (t *training) stream(ctx context.Context, split datasets.Split) (*datasets.
 	t.splits = append(t.splits, data)
 	t.closers = append(t.closers, data)
 	r := data.Record
+	if t.silent {
+		r.TruncatedInputs, r.TruncatedTargets, r.Skipped = 0, 0, 0
+	}
 	if n := r.TruncatedInputs + r.TruncatedTargets; n > 0 {
 		t.app.Term.Warnf("%s: %d inputs and %d targets of %d rows were cut at data.max_input and data.max_target", split, r.TruncatedInputs, r.TruncatedTargets, r.Rows)
 	}
@@ -208,7 +213,7 @@ func (t *training) newRecord(job trainer.Job) runfolder.Record {
 		Name: t.recipe.Name, Method: t.recipe.Train.Method, Outcome: runfolder.Running, Base: t.baseName(),
 		Fingerprint: job.Fingerprint, Identity: t.identity, Seed: t.recipe.Train.Seed, Seconds: t.record.Seconds, Started: first.UTC(),
 		Tool:      runfolder.Tool{Version: version.Version, Commit: version.Commit, Go: version.Go},
-		Backend:   backendRecord(job.Backend),
+		Backend:   t.backendRecord(job.Backend),
 		Tokenizer: runfolder.Tokenizer{Mode: string(t.tokenizer.Mode()), SHA256: t.tokenizer.Hash()},
 		Data:      map[string]string{}, Chain: t.opts.chain,
 	}
@@ -218,8 +223,11 @@ func (t *training) newRecord(job trainer.Job) runfolder.Record {
 	return record
 }
 
-func backendRecord(b *device.Backend) runfolder.Backend {
-	r := runfolder.Backend{Kind: b.Kind, CPUs: runtime.NumCPU()}
+func (t *training) backendRecord(b *device.Backend) runfolder.Backend {
+	r := runfolder.Backend{Kind: b.Kind, CPUs: runtime.NumCPU(), Devices: t.recipe.Train.Devices.Count()}
+	if g := t.recipe.Train.GPU; t.gpu {
+		r.GPU = &runfolder.GPU{TF32: g.TF32, Preallocate: g.Preallocate, MemoryFraction: g.MemoryFraction, Allocator: g.Allocator}
+	}
 	if p, err := plugin.Find(b.Kind); err == nil {
 		r.Plugin, r.SHA256 = p.Version, p.SHA256
 	}

@@ -32,6 +32,7 @@ const (
 	sweepFile   = "sweep.yaml"
 	sweepPNG    = "sweep.png"
 	sweepHTML   = "sweep.html"
+	shardPrefix = "shard-" // folders of what shards found
 )
 
 // How a setting of a sweep stands.
@@ -47,7 +48,8 @@ type sweepReport struct {
 	Schema      int          `json:"schema"` // 1
 	Sweep       string       `json:"sweep"`  // folder
 	Recipe      string       `json:"recipe"`
-	Fingerprint string       `json:"fingerprint"` // of the sweep's file and the recipe: what a resumed one must share
+	Fingerprint string       `json:"fingerprint"`     // of the sweep's file and the recipe: what a resumed one must share
+	Shard       string       `json:"shard,omitempty"` // i/n: these are the trials of one process of several
 	Metric      string       `json:"metric"`
 	Higher      bool         `json:"higher_is_better"`
 	Trials      []sweepTrial `json:"trials"` // the best first
@@ -87,7 +89,9 @@ type sweeping struct {
 	text   []byte
 	total  int // steps of a whole run
 	report sweepReport
-	lock   *runfolder.Lock // of the sweep's folder; nil before it is open
+	shard  shard
+	kept   string          // folder of the report: the sweep's, or the shard's in it
+	lock   *runfolder.Lock // of that folder; nil before it is open
 }
 
 func (s *sweeping) close() {
@@ -97,9 +101,15 @@ func (s *sweeping) close() {
 }
 
 // runSweep runs every trial of a sweep, or as far as its rivals let it.
-func runSweep(ctx context.Context, app *App, opts trainOptions) error {
+func runSweep(ctx context.Context, app *App, opts trainOptions) (err error) {
 	s := &sweeping{app: app, opts: opts}
 	defer s.close()
+	if s.shard, err = parseShard(opts.shard); err != nil {
+		return usageError{err}
+	}
+	if s.shard.n > 1 && opts.output == "" {
+		return usageErrorf("--shard needs --output, the folder that all shards share")
+	}
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -121,13 +131,15 @@ func runSweep(ctx context.Context, app *App, opts trainOptions) error {
 	if err := s.write(); err != nil {
 		return err
 	}
-	if err := s.draw(); err != nil {
-		return err
+	if s.shard.n == 1 {
+		if err := s.draw(); err != nil {
+			return err
+		}
 	}
 	if err := app.show(s.report, s.print); err != nil {
 		return err
 	}
-	if s.report.Trials[0].Outcome != sweepDone {
+	if len(s.report.Trials) > 0 && s.report.Trials[0].Outcome != sweepDone {
 		return fmt.Errorf("no setting of sweep %s came to its end", s.report.Sweep)
 	}
 	return nil
@@ -142,7 +154,7 @@ func (s *sweeping) forget() error {
 			}
 		}
 	}
-	return os.RemoveAll(s.report.Sweep)
+	return os.RemoveAll(s.kept)
 }
 
 // open reads the file of a sweep, checks every recipe that it makes, and opens its folder.
@@ -164,7 +176,10 @@ func (s *sweeping) open() (err error) {
 	if err := s.openFolder(base); err != nil {
 		return err
 	}
-	for _, trial := range s.spec.All() {
+	for i, trial := range s.spec.All() {
+		if !s.shard.has(int64(i)) {
+			continue
+		}
 		t := sweepTrial{Number: trial.Number, Settings: trial.Settings, Outcome: sweepWaiting}
 		name := filepath.Join(s.report.Sweep, fmt.Sprintf("trial-%03d", trial.Number))
 		for _, seed := range s.spec.Seeds {
@@ -201,6 +216,9 @@ func (s *sweeping) check(base recipes.Loaded) error {
 	if measured := []string{sweep.TrainingLoss, "loss", "token_accuracy", "preference_accuracy", o.Metric}; !slices.Contains(measured, metric) {
 		return usageErrorf("sweep %s ranks by %s, but the runs measure %s; give train.metric", s.opts.sweep, metric, strings.Join(measured, ", "))
 	}
+	if h.Factor > 0 && s.shard.n > 1 {
+		return usageErrorf("halving of sweep %s compares all its settings, which --shard keeps apart; leave one of them out", s.opts.sweep)
+	}
 	if h.Factor > 0 && o.Steps == 0 {
 		return usageErrorf("sweep %s gives settings up after steps, but recipe %s says train.epochs; give train.steps", s.opts.sweep, base.Name)
 	}
@@ -226,30 +244,61 @@ func (s *sweeping) openFolder(base recipes.Loaded) error {
 		}
 		s.report.Sweep = runfolder.Next(runsRoot, base.Name+"-sweep")
 	}
+	s.kept = s.report.Sweep
+	if s.shard.n > 1 {
+		s.report.Shard = s.opts.shard
+		s.kept = filepath.Join(s.report.Sweep, fmt.Sprintf("%s%d-of-%d", shardPrefix, s.shard.i, s.shard.n))
+	}
+	if err := s.checkFolder(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.kept, 0o755); err != nil {
+		return err
+	}
+	if s.lock, err = runfolder.LockDir(s.kept); err != nil {
+		return err
+	}
+	return atomicfile.WriteBytes(filepath.Join(s.kept, sweepFile), s.text)
+}
+
+// checkFolder says whether the folder holds nothing, or what of this sweep may go on. Shards begin
+// at once: of another one there may be no more than an empty folder.
+func (s *sweeping) checkFolder() error {
 	dir := s.report.Sweep
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if len(entries) > 0 {
-		data, err := os.ReadFile(filepath.Join(dir, sweepResult))
+	reports := []string{filepath.Join(dir, sweepResult)}
+	foreign := false
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), shardPrefix) {
+			reports = append(reports, filepath.Join(dir, e.Name(), sweepResult))
+		} else {
+			foreign = true
+		}
+	}
+	found := false
+	for _, path := range reports {
+		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		found = true
 		var have sweepReport
-		switch {
-		case errors.Is(err, fs.ErrNotExist) || json.Unmarshal(data, &have) != nil:
+		switch own := filepath.Dir(path) == s.kept || s.shard.n == 1; {
+		case err != nil || json.Unmarshal(data, &have) != nil:
 			return &sweepConflictError{dir, "something else than a sweep"}
-		case !s.opts.resume:
+		case own && !s.opts.resume:
 			return &sweepConflictError{dir, "a sweep"}
 		case have.Fingerprint != s.report.Fingerprint:
 			return &sweepConflictError{dir, "a sweep of another file or recipe"}
 		}
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+	if foreign && !found {
+		return &sweepConflictError{dir, "something else than a sweep"}
 	}
-	if s.lock, err = runfolder.LockDir(dir); err != nil {
-		return err
-	}
-	return atomicfile.WriteBytes(filepath.Join(dir, sweepFile), s.text)
+	return nil
 }
 
 // sets is what a run lays over the recipe.
@@ -478,7 +527,7 @@ func (s *sweeping) write() error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.WriteBytes(filepath.Join(s.report.Sweep, sweepResult), append(data, '\n'))
+	return atomicfile.WriteBytes(filepath.Join(s.kept, sweepResult), append(data, '\n'))
 }
 
 // logs reads the runs of the sweep, the best first.
@@ -549,9 +598,12 @@ func (s *sweeping) print(t *term.Terminal) {
 	}
 	t.Table(tab)
 	t.Println()
-	best := s.report.Trials[0]
-	if best.Outcome == sweepDone {
-		t.Printf("best: %s\n", s.bestRun(best))
+	if len(s.report.Trials) > 0 && s.report.Trials[0].Outcome == sweepDone {
+		t.Printf("best: %s\n", s.bestRun(s.report.Trials[0]))
+	}
+	if s.shard.n > 1 {
+		t.Println(filepath.Join(s.kept, sweepResult))
+		return
 	}
 	for _, name := range []string{sweepResult, sweepPNG, sweepHTML} {
 		t.Println(filepath.Join(s.report.Sweep, name))

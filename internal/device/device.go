@@ -7,6 +7,7 @@
 package device
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -168,10 +169,26 @@ func (b *Backend) Describe() string {
 // asError turns what a graph function or the engine panicked with into an error.
 func asError(what string, recovered any) error {
 	if err, ok := recovered.(error); ok {
+		if strings.Contains(err.Error(), "RESOURCE_EXHAUSTED") {
+			return &MemoryError{What: what, Err: trimmed{err}}
+		}
 		return fmt.Errorf("%s: %w", what, trimmed{err})
 	}
 	return fmt.Errorf("%s: %v", what, recovered)
 }
+
+// MemoryError says that the device has too little memory for a program, whose name tells the shapes.
+type MemoryError struct {
+	What string
+	Err  error
+}
+
+func (e *MemoryError) Error() string {
+	text, _, _ := strings.Cut(e.Err.Error(), "\n")
+	return fmt.Sprintf("%s: too little memory: %s", e.What, text)
+}
+
+func (e *MemoryError) Unwrap() error { return e.Err }
 
 // trimmed hides the stack trace that the engine's errors carry in their text.
 type trimmed struct{ err error }
@@ -182,3 +199,14 @@ func (t trimmed) Error() string {
 }
 
 func (t trimmed) Unwrap() error { return t.err }
+
+// Detail is all that the engine has said, its stack included.
+func (t trimmed) Detail() string {
+	err := t.err
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		if _, traced := inner.(fmt.Formatter); traced { //nolint:errorlint // each of the chain is looked at
+			return fmt.Sprintf("%+v", inner)
+		}
+	}
+	return err.Error()
+}

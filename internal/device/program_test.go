@@ -1,6 +1,7 @@
 package device_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -127,5 +128,16 @@ func TestCompiledProgramsOutliveTheirProcess(t *testing.T) {
 	}
 	if got := process(); got != reused {
 		t.Errorf("after that: %s", got)
+	}
+}
+
+func TestTooLittleMemoryIsSaid(t *testing.T) {
+	b := devicetest.Go(t)
+	_, err := b.Compile("t5.gradients 8 × (128 → 64)", nil, func([]*Node) []*Node {
+		panic(errors.New("RESOURCE_EXHAUSTED: Out of memory allocating 1073741824 bytes.\nBuffer assignment: …"))
+	})
+	if e, ok := errors.AsType[*device.MemoryError](err); !ok || e.What != "compiling t5.gradients 8 × (128 → 64)" ||
+		err.Error() != e.What+": too little memory: RESOURCE_EXHAUSTED: Out of memory allocating 1073741824 bytes." {
+		t.Errorf("%v", err)
 	}
 }

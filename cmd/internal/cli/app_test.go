@@ -193,3 +193,19 @@ func TestHelp(t *testing.T) {
 	}
 	visit(root)
 }
+
+// engineError is a failure of the compute engine, which knows more than it says.
+type engineError struct{}
+
+func (engineError) Error() string  { return "shapes differ" }
+func (engineError) Detail() string { return "shapes differ\n\tnetwork.go:12" }
+
+func TestDebugShowsWhatTheEngineKnows(t *testing.T) {
+	fail := func(context.Context) error { return fmt.Errorf("compiling t5.gradients: %w", engineError{}) }
+	if _, _, errs := run(t, t.Context(), fail, "act"); errs != "t5ctl: error: compiling t5.gradients: shapes differ\n" {
+		t.Errorf("stderr %q", errs)
+	}
+	if _, _, errs := run(t, t.Context(), fail, "act", "--debug"); !strings.HasPrefix(errs, "shapes differ\n\tnetwork.go:12\nt5ctl: error: ") {
+		t.Errorf("stderr with --debug %q", errs)
+	}
+}

@@ -42,6 +42,7 @@ func backendRules() []rule {
 			return "--index-url names a mirror; without a network, fetch " + e.Wheel + " elsewhere and give it with --from-wheel"
 		}),
 		as(exitUsage, func(e *device.UnknownBackendError) string { return didYouMean(nearest.Of(e.Name, settings.Backends())) }),
+		as(exitFailed, saying[*device.MemoryError]("a smaller batch, --set train.gradient_checkpointing=true, or LoRA; t5ctl plan --alternatives tells what each takes")),
 		as(exitDevice, saying[*device.UnavailableError]("t5ctl backend list shows what this machine has; --backend go needs nothing")),
 	}
 }

@@ -1,6 +1,7 @@
 package device_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -127,5 +128,30 @@ func TestCompiledProgramsOutliveTheirProcess(t *testing.T) {
 	}
 	if got := process(); got != reused {
 		t.Errorf("after that: %s", got)
+	}
+}
+
+// What no memory can hold is told apart from other failures, and the backend can be used afterwards.
+func TestOutOfMemory(t *testing.T) {
+	b := devicetest.XLA(t)
+	p, err := b.Compile("huge", []device.Input{{Name: "x", Shape: shapes.Make(dtypes.Float32)}}, func(in []*Node) []*Node {
+		return []*Node{BroadcastToDims(in[0], 1<<22, 1<<22)} // 64 TiB
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	x, err := b.Float32([]float32{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.Run([]*tensors.Tensor{x}, nil)
+	if e, ok := errors.AsType[*device.RunError](err); !ok || !e.OutOfMemory || !strings.HasPrefix(err.Error(), "running huge: the device's memory is full: ") {
+		t.Errorf("error %v", err)
+	}
+	sum := compileSum(t, b)
+	defer sum.Close()
+	if got := runSum(t, b, sum); got[999] != 2000 {
+		t.Errorf("afterwards the sum is %g", got[999])
 	}
 }

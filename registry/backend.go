@@ -62,6 +62,12 @@ type Tagger interface {
 	Retag(ctx context.Context, model string, tags []Tag) error
 }
 
+// Preparer is what a backend offers that has things to ask before it writes to a log: it may do so while content
+// is stored. What fails is asked again by what needs it.
+type Preparer interface {
+	Prepare(ctx context.Context, model string)
+}
+
 // Resumer is what a backend offers that can read a blob from a byte on, so that a pull which broke off
 // goes on where it was.
 type Resumer interface {

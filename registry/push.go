@@ -255,17 +255,26 @@ func (p *pushing) encode() (err error) {
 // store puts every byte of the version where the log will name it.
 func (p *pushing) store(ctx context.Context, r *Registry) error {
 	model := p.request.Model
-	err := r.each(ctx, model, p.layers, func(ctx context.Context, layer Layer) error {
-		if err := p.storeLayer(ctx, r, layer); err != nil {
-			return fmt.Errorf("storing %s: %w", layer.Path, err)
+	blobs, blobsCtx := errgroup.WithContext(ctx)
+	blobs.Go(func() error {
+		return r.each(blobsCtx, model, p.layers, func(ctx context.Context, layer Layer) error {
+			if err := p.storeLayer(ctx, r, layer); err != nil {
+				return fmt.Errorf("storing %s: %w", layer.Path, err)
+			}
+			return nil
+		})
+	})
+	blobs.Go(func() error {
+		if err := r.backend.Put(blobsCtx, model, p.model.Config, bytes.NewReader(p.config)); err != nil {
+			return fmt.Errorf("storing the configuration: %w", err)
+		}
+		if preparer, ok := r.backend.(Preparer); ok {
+			preparer.Prepare(blobsCtx, model)
 		}
 		return nil
 	})
-	if err != nil {
+	if err := blobs.Wait(); err != nil {
 		return err
-	}
-	if err := r.backend.Put(ctx, model, p.model.Config, bytes.NewReader(p.config)); err != nil {
-		return fmt.Errorf("storing the configuration: %w", err)
 	}
 	if err := r.backend.Put(ctx, model, p.target.descriptor(), bytes.NewReader(p.manifest)); err != nil {
 		return fmt.Errorf("storing the manifest: %w", err)

@@ -91,7 +91,7 @@ func (e *NonFiniteError) Error() string {
 type StepError struct {
 	Step       int
 	Checkpoint string // last good one, empty if there is none
-	Err        *device.RunError
+	Err        error  // a *device.RunError or a *device.MemoryError
 }
 
 func (e *StepError) Error() string { return fmt.Sprintf("step %d: %v", e.Step, e.Err) }
@@ -166,8 +166,9 @@ func Run(ctx context.Context, job Job) (Result, error) {
 	if r.pending != nil { // an error ended the run while a checkpoint was being written
 		err = errors.Join(err, r.settle())
 	}
-	if failed, ok := errors.AsType[*device.RunError](err); ok {
-		err = &StepError{Step: r.step + 1, Checkpoint: r.last, Err: failed}
+	_, failed := errors.AsType[*device.RunError](err)
+	if _, full := errors.AsType[*device.MemoryError](err); failed || full {
+		err = &StepError{Step: r.step + 1, Checkpoint: r.last, Err: err}
 	}
 	return result, err
 }

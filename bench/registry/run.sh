@@ -25,12 +25,13 @@ OTEL_TRACES_EXPORTER=none distribution serve server.yml >server.log 2>&1 &
 server=$!
 sleep 2
 
-timed() { # timed NAME COMMAND…: one line, seconds and peak memory
+timed() { # timed NAME COMMAND…: one line: seconds, seconds of processor time, and peak memory
 	local name=$1
 	shift
-	/usr/bin/time -o time.txt -f '%e %M' "$@" >/dev/null 2>log || { cat log >&2; exit 1; }
-	read -r seconds memory <time.txt
-	printf '%-22s %6.2f s %8d KB\n' "$name" "$seconds" "$memory"
+	/usr/bin/time -o time.txt -f '%e %U %S %M' "$@" >/dev/null 2>log || { cat log >&2; exit 1; }
+	read -r seconds user system memory <time.txt
+	awk -v name="$name" -v s="$seconds" -v cpu="$(echo "$user $system" | awk '{print $1 + $2}')" -v kb="$memory" \
+		'BEGIN {printf "%-22s %6.2f s %6.2f s of processor %8d KB\n", name, s, cpu, kb}'
 }
 remote=oci://127.0.0.1:$port
 for round in $(seq "${ROUNDS:-5}"); do

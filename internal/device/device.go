@@ -7,6 +7,7 @@
 package device
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -186,26 +187,22 @@ func (b *Backend) Describe() string {
 
 // RunError says that a program could not be compiled or run on its devices.
 type RunError struct {
-	What        string // "running" or "compiling", and the program's name
-	OutOfMemory bool
-	Err         error
+	What string // "running" or "compiling", and the program's name
+	Err  error
 }
 
-func (e *RunError) Error() string {
-	if e.OutOfMemory {
-		return e.What + ": the device's memory is full: " + trimmed{e.Err}.Error()
-	}
-	return e.What + ": " + trimmed{e.Err}.Error()
-}
+func (e *RunError) Error() string { return e.What + ": " + e.Err.Error() }
 
 // Unwrap returns the cause.
 func (e *RunError) Unwrap() error { return e.Err }
 
-// runError tells a lack of memory from the rest by PJRT's code for it.
+// runError tells a lack of memory from the rest, by the name of PJRT's code for it or by its number,
+// which is all that go-xla keeps.
 func runError(what string, err error) error {
-	text := err.Error()
-	full := strings.Contains(text, "PJRT error (code=8)") || strings.Contains(text, "RESOURCE_EXHAUSTED") || strings.Contains(text, "Out of memory")
-	return &RunError{What: what, OutOfMemory: full, Err: err}
+	if text := err.Error(); strings.Contains(text, "PJRT error (code=8)") || strings.Contains(text, "RESOURCE_EXHAUSTED") {
+		return &MemoryError{What: what, Err: trimmed{err}}
+	}
+	return &RunError{What: what, Err: trimmed{err}}
 }
 
 // asError turns what a graph function or the engine panicked with into an error.
@@ -216,6 +213,19 @@ func asError(what string, recovered any) error {
 	return fmt.Errorf("%s: %v", what, recovered)
 }
 
+// MemoryError says that the device has too little memory for a program, whose name tells the shapes.
+type MemoryError struct {
+	What string
+	Err  error
+}
+
+func (e *MemoryError) Error() string {
+	text, _, _ := strings.Cut(e.Err.Error(), "\n")
+	return fmt.Sprintf("%s: too little memory: %s", e.What, text)
+}
+
+func (e *MemoryError) Unwrap() error { return e.Err }
+
 // trimmed hides the stack trace that the engine's errors carry in their text.
 type trimmed struct{ err error }
 
@@ -225,3 +235,14 @@ func (t trimmed) Error() string {
 }
 
 func (t trimmed) Unwrap() error { return t.err }
+
+// Detail is all that the engine has said, its stack included.
+func (t trimmed) Detail() string {
+	err := t.err
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		if _, traced := inner.(fmt.Formatter); traced { //nolint:errorlint // each of the chain is looked at
+			return fmt.Sprintf("%+v", inner)
+		}
+	}
+	return err.Error()
+}

@@ -146,12 +146,23 @@ func TestOutOfMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = p.Run([]*tensors.Tensor{x}, nil)
-	if e, ok := errors.AsType[*device.RunError](err); !ok || !e.OutOfMemory || !strings.HasPrefix(err.Error(), "running huge: the device's memory is full: ") {
+	if e, ok := errors.AsType[*device.MemoryError](err); !ok || e.What != "running huge" || !strings.Contains(err.Error(), ": too little memory: ") {
 		t.Errorf("error %v", err)
 	}
 	sum := compileSum(t, b)
 	defer sum.Close()
 	if got := runSum(t, b, sum); got[999] != 2000 {
 		t.Errorf("afterwards the sum is %g", got[999])
+	}
+}
+
+func TestTooLittleMemoryIsSaid(t *testing.T) {
+	b := devicetest.Go(t)
+	_, err := b.Compile("t5.gradients 8 × (128 → 64)", nil, func([]*Node) []*Node {
+		panic(errors.New("RESOURCE_EXHAUSTED: Out of memory allocating 1073741824 bytes.\nBuffer assignment: …"))
+	})
+	if e, ok := errors.AsType[*device.MemoryError](err); !ok || e.What != "compiling t5.gradients 8 × (128 → 64)" ||
+		err.Error() != e.What+": too little memory: RESOURCE_EXHAUSTED: Out of memory allocating 1073741824 bytes." {
+		t.Errorf("%v", err)
 	}
 }

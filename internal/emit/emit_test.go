@@ -1,11 +1,13 @@
 package emit_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -113,16 +115,27 @@ func TestKubernetes(t *testing.T) {
 	check := tool(t, "k8scheck")
 	_, paths := written(t, "kubernetes", example())
 	run(t, check, paths...)
-	data, err := os.ReadFile(paths[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	wrong := filepath.Join(t.TempDir(), "wrong.yaml")
-	if err := os.WriteFile(wrong, []byte(strings.Replace(string(data), "maxReplicas:", "maximumReplicas:", 1)), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if exec.CommandContext(t.Context(), check, wrong).Run() == nil {
-		t.Error("a field that is not there is let through")
+	for field, file := range map[string]string{
+		"maxReplicas:": "deployment.yaml", "completionMode:": "job.yaml", "setWeight:": "rollout.yaml", "failureLimit:": "rollout.yaml",
+	} {
+		at := slices.IndexFunc(paths, func(path string) bool { return filepath.Base(path) == file })
+		if at < 0 {
+			t.Fatalf("no %s in %v", file, paths)
+		}
+		data, err := os.ReadFile(paths[at])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(data, []byte(field)) {
+			t.Fatalf("%s has no field %s", file, field)
+		}
+		wrong := filepath.Join(t.TempDir(), "wrong.yaml")
+		if err := os.WriteFile(wrong, bytes.Replace(data, []byte(field), []byte("x"+field), 1), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if exec.CommandContext(t.Context(), check, wrong).Run() == nil {
+			t.Errorf("%s: the field x%s is let through", file, field)
+		}
 	}
 }
 

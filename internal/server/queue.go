@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"sync"
 	"time"
 )
@@ -277,6 +278,9 @@ func (f *flowing) next(ctx context.Context, free int, idle bool) []*Job {
 	}
 }
 
+// busyWaits is how many times as long jobs wait for others while some are under way: about a step.
+const busyWaits = 4
+
 // take gives at most free jobs of the flow's lane and class, the oldest first: once there are enough of
 // them, or the oldest has waited long enough for others. Jobs of another kind have their turn once one has waited
 // for it; the flow is given none then. wait is how long an idle flow may wait before it asks again; 0: it ends.
@@ -301,17 +305,20 @@ func (q *queue) take(f *flowing, free int, idle bool) (taken []*Job, wait time.D
 			return nil, 0
 		}
 	}
-	enough := min(free, q.full)
-	if !idle {
-		enough = min(enough, max(1, q.full/8)) // the encoder costs little more for some than for one
+	enough, patience := min(free, q.full), q.wait
+	if !idle { // the encoder costs little more for some than for one, and runs on a power of two of them
+		enough, patience = min(enough, max(1, q.full/4)), busyWaits*q.wait
 	}
 	switch {
 	case mine == 0 && (others || len(q.closing) > 0):
 		return nil, 0
 	case mine == 0:
 		return nil, time.Minute
-	case mine < enough && now.Sub(oldest.arrived) < q.wait:
-		return nil, q.wait - now.Sub(oldest.arrived)
+	case mine < enough && now.Sub(oldest.arrived) < patience:
+		return nil, patience - now.Sub(oldest.arrived)
+	}
+	if !idle {
+		free = min(free, 1<<(bits.Len(uint(mine))-1))
 	}
 	kept := q.pending[:0]
 	for _, j := range q.pending {

@@ -78,6 +78,7 @@ func convert(x *Node, to dtypes.DType) *Node {
 //
 //	x [..., in]   W [out, in]   →   y [..., out]
 func (n *Network) project(name string, x *Node) *Node {
+	defer located(name, x, n.Weights[name])
 	y := linear(n.cast(x), n.cast(n.weight(name)))
 	if n.Adapt != nil {
 		y = n.Adapt(name, x, y)
@@ -98,6 +99,7 @@ func linear(x, w *Node) *Node {
 
 // norm is T5's layer norm, without mean and without bias: w·x/√(mean(x²)+ε), in float32.
 func (n *Network) norm(name string, x *Node) *Node {
+	defer located(name, x, n.Weights[name])
 	x = convert(x, dtypes.Float32)
 	square := ReduceAndKeep(Mul(x, x), ReduceMean, -1)
 	x = Div(x, Sqrt(AddScalar(square, n.Config.LayerNormEpsilon)))
@@ -109,6 +111,7 @@ func (n *Network) norm(name string, x *Node) *Node {
 //
 //	ids [batch, length]   →   [batch, length, d_model]
 func (n *Network) embed(ids *Node) *Node {
+	defer located(Embedding, ids, n.Weights[Embedding])
 	x := Gather(n.weight(Embedding), InsertAxes(ids, -1))
 	return n.Dropout.Apply(convert(x, dtypes.Float32))
 }
@@ -149,6 +152,7 @@ func (n *Network) residual(x, update *Node) *Node {
 
 // selfAttention is one sub-layer over x itself.
 func (n *Network) selfAttention(layer string, x, bias *Node) *Node {
+	defer located(layer+"SelfAttention", x, bias)
 	at := layer + "SelfAttention."
 	y := n.norm(layer+"layer_norm.weight", x)
 	q, k, v := n.heads(n.project(at+"q.weight", y)), n.heads(n.project(at+"k.weight", y)), n.heads(n.project(at+"v.weight", y))
@@ -157,6 +161,7 @@ func (n *Network) selfAttention(layer string, x, bias *Node) *Node {
 
 // feedForward is W_o·act(W_i·x), or W_o·(act(W_0·x)∘W_1·x) where gated.
 func (n *Network) feedForward(layer string, x *Node) *Node {
+	defer located(layer+"DenseReluDense", x)
 	at := layer + "DenseReluDense."
 	y := n.norm(layer+"layer_norm.weight", x)
 	var h *Node
@@ -249,6 +254,7 @@ func (n *Network) crossKeys(i int, states *Node) (k, v *Node) {
 //	x [rows, targets, d_model]   k, v [sources, length, heads, d_kv]   mask [sources, 1, 1, length]
 func (n *Network) crossAttention(i int, x, k, v, mask *Node) *Node {
 	layer := fmt.Sprintf("decoder.block.%d.layer.1.", i)
+	defer located(layer+"EncDecAttention", x, k, v, mask)
 	at := layer + "EncDecAttention."
 	q := n.heads(n.project(at+"q.weight", n.norm(layer+"layer_norm.weight", x)))
 	rows, targets, sources := x.Shape().Dimensions[0], x.Shape().Dimensions[1], k.Shape().Dimensions[0]
@@ -261,6 +267,7 @@ func (n *Network) crossAttention(i int, x, k, v, mask *Node) *Node {
 //
 //	states [..., d_model]   →   [..., vocab], float32
 func (n *Network) Logits(states *Node) *Node {
+	defer located("the head", states)
 	if n.Config.scaled() {
 		states = MulScalar(states, n.Config.HeadScale())
 	}

@@ -26,7 +26,8 @@ type run struct {
 	Dir    runfolder.Dir
 	Record runfolder.Record
 	Log    curves.Log
-	Silent bool // it runs by its record, but has logged nothing for long
+	Broken string // why its log cannot be read
+	Silent bool   // it runs by its record, but has logged nothing for long
 }
 
 // readLog is a log as it was when the file had this size and time.
@@ -53,7 +54,7 @@ func (s *Server) runs() ([]run, error) {
 		}
 		r := run{ID: id, Dir: dir, Record: records[i]}
 		if r.Log, err = s.log(dir); err != nil {
-			return nil, err
+			r.Broken = err.Error()
 		}
 		if last := r.Heard(); r.Running() && !last.IsZero() {
 			r.Silent = s.options.Now().Sub(last) > silence

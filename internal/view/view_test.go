@@ -336,6 +336,13 @@ func TestNames(t *testing.T) {
 	}
 	web := httptest.NewServer(server.Handler())
 	defer web.Close()
+	if err := os.Remove(filepath.Join(root, "g2p-base", "events.jsonl")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(root, "g2p-base", "events.jsonl", "in"), "the way") // a folder is no log
+	if response, text := get(t, serve(t, root), "/"); response.StatusCode != http.StatusOK || !strings.Contains(text, "events.jsonl") || !strings.Contains(text, "200 of 400") {
+		t.Errorf("a log that cannot be read: %s\n%s", response.Status, text)
+	}
 	for _, path := range []string{"/runs/live", "/runs/live~2"} {
 		if response, _ := get(t, web, path); response.StatusCode != http.StatusOK {
 			t.Errorf("%s: %s", path, response.Status)

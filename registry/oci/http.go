@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -144,9 +146,7 @@ func (r *repository) do(ctx context.Context, q request) (*http.Response, error) 
 	if q.body != nil {
 		req.ContentLength = q.body.Size()
 		req.Header.Set("Content-Type", q.media)
-		req.GetBody = func() (io.ReadCloser, error) {
-			return io.NopCloser(io.NewSectionReader(q.body, 0, q.body.Size())), nil
-		}
+		req.GetBody = func() (io.ReadCloser, error) { return content(q.body), nil }
 		if req.ContentLength > 0 {
 			req.Body, _ = req.GetBody()
 		}
@@ -160,6 +160,40 @@ func (r *repository) do(ctx context.Context, q request) (*http.Response, error) 
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only
 	return nil, r.refusal(resp)
+}
+
+// content is a body for one request. The rest of a file is read through a file of its own: without TLS the
+// system then sends it by itself.
+func content(part *io.SectionReader) io.ReadCloser {
+	plain := io.NopCloser(io.NewSectionReader(part, 0, part.Size()))
+	outer, from, _ := part.Outer()
+	for inner, ok := outer.(*io.SectionReader); ok; inner, ok = outer.(*io.SectionReader) {
+		var more int64
+		outer, more, _ = inner.Outer()
+		from += more
+	}
+	named, ok := outer.(interface {
+		Name() string
+		Stat() (fs.FileInfo, error)
+	})
+	if !ok {
+		return plain
+	}
+	file, err := os.Open(named.Name())
+	if err != nil {
+		return plain
+	}
+	opened, err := file.Stat()
+	given, givenErr := named.Stat()
+	if err != nil || givenErr != nil || !os.SameFile(opened, given) || opened.Size() != from+part.Size() {
+		_ = file.Close() // another file has this name by now, or more follows
+		return plain
+	}
+	if _, err := file.Seek(from, io.SeekStart); err != nil {
+		_ = file.Close() // it was only read
+		return plain
+	}
+	return file
 }
 
 // refusal reads what a server says of a request that it did not fulfil.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -197,42 +198,50 @@ func (s *Store) Append(ctx context.Context, model string, seq int64, prev string
 	if seq != int64(len(lines))+1 || head != prev {
 		return &registry.SlotTakenError{Model: model, Seq: seq}
 	}
-	manifest, err := r.storeRecord(ctx, record)
+	manifest, err := recordManifest(record, rand.Text())
 	if err != nil {
+		return err
+	}
+	if len(manifest) > maxManifest {
+		return fmt.Errorf("the record is %d bytes long, more than a manifest may hold", len(record))
+	}
+	if err := r.storeSmall(ctx, ocispec.DescriptorEmptyJSON.Data); err != nil {
 		return err
 	}
 	strict, err := r.isStrict(ctx)
 	if err != nil {
 		return fmt.Errorf("trying whether tags can move: %w", err)
 	}
-	slot := slot{repository: r, seq: seq, manifest: manifest}
+	var stored errgroup.Group
+	stored.Go(func() error { return r.storeSmall(ctx, record) })
+	slot := slot{repository: r, seq: seq, manifest: manifest, stored: stored.Wait}
 	if strict {
 		err = slot.write(ctx)
 	} else {
 		err = guarded(ctx, &slot, r.store.options.Patience)
 	}
-	if err != nil {
+	if err := errors.Join(err, stored.Wait()); err != nil {
 		return err
 	}
 	return r.remember(&memory{records: append(slices.Clone(lines), bytes.Clone(record)), last: digest.Bytes(manifest)})
 }
 
-// storeRecord puts what the manifest of a record names, and makes that manifest.
-func (r *repository) storeRecord(ctx context.Context, record []byte) ([]byte, error) {
-	manifest, err := recordManifest(record, rand.Text())
+// storeSmall stores what the manifests of records and announcements name.
+func (r *repository) storeSmall(ctx context.Context, data []byte) error {
+	blob := ocispec.Descriptor{MediaType: octets, Digest: digests.Digest(digest.Bytes(data)), Size: int64(len(data))}
+	return r.store.Put(ctx, r.model, blob, bytes.NewReader(data))
+}
+
+// Prepare asks beforehand what Append will need to know.
+func (s *Store) Prepare(ctx context.Context, model string) {
+	r, err := s.repository(model)
 	if err != nil {
-		return nil, err
+		return
 	}
-	if len(manifest) > maxManifest {
-		return nil, fmt.Errorf("the record is %d bytes long, more than a manifest may hold", len(record))
+	if err := r.storeSmall(ctx, ocispec.DescriptorEmptyJSON.Data); err != nil {
+		return
 	}
-	empty := ocispec.DescriptorEmptyJSON
-	blobs := map[digests.Digest][]byte{empty.Digest: empty.Data, digests.Digest(digest.Bytes(record)): record}
-	for sum, data := range blobs {
-		blob := ocispec.Descriptor{MediaType: octets, Digest: sum, Size: int64(len(data))}
-		if err := r.store.Put(ctx, r.model, blob, bytes.NewReader(data)); err != nil {
-			return nil, err
-		}
-	}
-	return manifest, nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, _ = r.isStrict(ctx) // Append asks again
 }

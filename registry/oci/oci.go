@@ -61,6 +61,8 @@ type Store struct {
 var (
 	_ registry.Backend = (*Store)(nil)
 	_ registry.Tagger  = (*Store)(nil)
+
+	_ registry.Preparer = (*Store)(nil)
 )
 
 // PlaceError says why a place cannot be used.

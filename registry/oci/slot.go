@@ -105,6 +105,7 @@ type slot struct {
 	*repository
 	seq      int64
 	manifest []byte
+	stored   func() error // waits until all that the manifest names is there
 }
 
 var _ announcements = (*slot)(nil)
@@ -122,6 +123,9 @@ func (s *slot) taken(ctx context.Context) (bool, error) {
 
 // write puts the record at its tag. When the server says no, or does not say, the tag tells.
 func (s *slot) write(ctx context.Context) error {
+	if err := s.stored(); err != nil {
+		return err
+	}
 	err := s.tagManifest(ctx, logTag(s.seq), s.manifest)
 	if err == nil {
 		return nil

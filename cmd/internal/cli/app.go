@@ -98,6 +98,12 @@ func (a *App) tell(cmd *cobra.Command, err error) exitCode {
 	if crash, ok := errors.AsType[*crashError](err); ok && crash.stack != "" {
 		_, _ = io.WriteString(a.Term.Err(), crash.stack) // nowhere left to tell
 	}
+	if engine, ok := errors.AsType[interface {
+		error
+		Detail() string
+	}](err); ok && a.Settings.Debug {
+		_, _ = io.WriteString(a.Term.Err(), engine.Detail()+"\n") // nowhere left to tell
+	}
 	a.Term.Failed(int(code), message(err), hint)
 	return code
 }

@@ -53,7 +53,7 @@ func TestExplain(t *testing.T) {
 		"no plugin": {&device.UnavailableError{Name: "cpu", Err: &plugin.NotInstalledError{Kind: "cpu", Dir: "x"}}, 7, "t5ctl backend install cpu"},
 		"old driver": {
 			&device.UnavailableError{Name: "cuda", Err: &plugin.DriverError{Kind: "cuda13", Have: "535.104.05", Want: 580}},
-			7, "t5ctl backend install cuda12",
+			7, "install a newer driver; t5ctl backend install cuda12",
 		},
 		"no cuDNN": {
 			&device.UnavailableError{Name: "cuda", Err: &plugin.LibrariesError{Kind: "cuda13", Dir: "x", Missing: []string{"libcudnn.so.9"}}},
@@ -200,4 +200,20 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	visit(root)
+}
+
+// engineError is a failure of the compute engine, which knows more than it says.
+type engineError struct{}
+
+func (engineError) Error() string  { return "shapes differ" }
+func (engineError) Detail() string { return "shapes differ\n\tnetwork.go:12" }
+
+func TestDebugShowsWhatTheEngineKnows(t *testing.T) {
+	fail := func(context.Context) error { return fmt.Errorf("compiling t5.gradients: %w", engineError{}) }
+	if _, _, errs := run(t, t.Context(), fail, "act"); errs != "t5ctl: error: compiling t5.gradients: shapes differ\n" {
+		t.Errorf("stderr %q", errs)
+	}
+	if _, _, errs := run(t, t.Context(), fail, "act", "--debug"); !strings.HasPrefix(errs, "shapes differ\n\tnetwork.go:12\nt5ctl: error: ") {
+		t.Errorf("stderr with --debug %q", errs)
+	}
 }

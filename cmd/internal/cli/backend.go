@@ -51,6 +51,7 @@ func backendRules() []rule {
 		as(exitDevice, func(e *plugin.LibrariesError) string {
 			return install(e.Kind) + " brings them; --nvidia-libraries names a folder that has all of them"
 		}),
+		as(exitFailed, saying[*device.MemoryError]("a smaller batch, --set train.gradient_checkpointing=true, or LoRA; t5ctl plan --alternatives tells what each takes")),
 		as(exitDevice, saying[*device.UnavailableError]("t5ctl backend list shows what this machine has; --backend go needs nothing")),
 	}
 }

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/t5ctl/t5ctl/cmd/internal/settings"
+	"github.com/t5ctl/t5ctl/internal/nearest"
 	"github.com/t5ctl/t5ctl/trainer"
 )
 
@@ -101,9 +103,47 @@ func firstRules() []rule {
 // lastRules are for causes that nothing more telling stands around.
 func lastRules() []rule {
 	return []rule{
+		missingFile,
 		is(fs.ErrNotExist, exitNotFound, ""),
 		is(fs.ErrExist, exitConflict, "nothing was overwritten; choose another name, or move what is there"),
 	}
+}
+
+// missingFile names the file or folder that was probably meant.
+func missingFile(err error) (exitCode, string, bool) {
+	e, ok := errors.AsType[*fs.PathError](err)
+	if !ok || !errors.Is(err, fs.ErrNotExist) {
+		return 0, "", false
+	}
+	return exitNotFound, didYouMean(nearestPath(e.Path)), true
+}
+
+// nearestPath is the path that is there and most like one that is not; "" where none is alike.
+func nearestPath(path string) string {
+	found := "."
+	if filepath.IsAbs(path) {
+		found = filepath.VolumeName(path) + string(filepath.Separator)
+	}
+	for part := range strings.SplitSeq(strings.Trim(filepath.ToSlash(path[len(filepath.VolumeName(path)):]), "/"), "/") {
+		if next := filepath.Join(found, part); exists(next) {
+			found = next
+			continue
+		}
+		entries, err := os.ReadDir(found)
+		if err != nil {
+			return ""
+		}
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		near := nearest.Of(part, names)
+		if near == "" {
+			return ""
+		}
+		found = filepath.Join(found, near)
+	}
+	return found
 }
 
 // explain maps a failure to the code that scripts test and the hint that people read.

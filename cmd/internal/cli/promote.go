@@ -37,6 +37,9 @@ func (o *promoteOptions) request() (registry.PromoteRequest, error) {
 	if o.channel == "" {
 		return registry.PromoteRequest{}, usageErrorf("--to is missing")
 	}
+	if o.dryRun && len(o.evidence) > 0 {
+		return registry.PromoteRequest{}, usageErrorf("--evidence is written; give it with push, or leave out --dry-run")
+	}
 	ref, err := registry.ParseRef(o.ref)
 	return registry.PromoteRequest{Ref: ref, Channel: o.channel, Expect: o.expect, Reason: o.reason, Ticket: o.ticket, Share: o.share, DryRun: o.dryRun, Approve: o.approve}, err
 }
@@ -66,25 +69,29 @@ func runPromote(ctx context.Context, app *App, opts promoteOptions) error {
 	if err != nil {
 		return err
 	}
-	r, err := app.registry()
+	return app.move(ctx, opts.hook, fmt.Sprintf("promoting %s", request.Ref), func(r *registry.Registry) (registry.Move, error) {
+		if err := attach(ctx, r, request.Ref, opts.evidence); err != nil {
+			return registry.Move{}, err
+		}
+		return r.Promote(ctx, request)
+	})
+}
+
+// move opens the registry, has change move a channel, and shows and sends on what came of it.
+func (a *App) move(ctx context.Context, to webhookOptions, doing string, change func(*registry.Registry) (registry.Move, error)) error {
+	r, err := a.registry()
 	if err != nil {
 		return err
 	}
-	hook, err := opts.hook.webhook()
+	hook, err := to.webhook()
 	if err != nil {
 		return err
 	}
-	if opts.dryRun && len(opts.evidence) > 0 {
-		return usageErrorf("--evidence is written; give it with push, or leave out --dry-run")
-	}
-	if err := attach(ctx, r, request.Ref, opts.evidence); err != nil {
-		return fmt.Errorf("promoting %s: %w", request.Ref, err)
-	}
-	move, err := r.Promote(ctx, request)
+	move, err := change(r)
 	if err != nil {
-		return fmt.Errorf("promoting %s: %w", request.Ref, err)
+		return fmt.Errorf("%s: %w", doing, err)
 	}
-	return errors.Join(app.showMove(move), hook.send(ctx, move))
+	return errors.Join(a.showMove(move), hook.send(ctx, move))
 }
 
 // attach binds evidence that a later job has made.
@@ -190,24 +197,14 @@ func runRollback(ctx context.Context, app *App, opts rollbackOptions) error {
 	if err != nil {
 		return err
 	}
-	r, err := app.registry()
-	if err != nil {
-		return err
-	}
-	hook, err := opts.hook.webhook()
-	if err != nil {
-		return err
-	}
-	if opts.golden != "" {
-		if request, err = goldenFirst(ctx, app, r, request, opts.golden); err != nil {
-			return fmt.Errorf("rolling back %s@%s: %w", request.Model, request.Channel, err)
+	return app.move(ctx, opts.hook, fmt.Sprintf("rolling back %s@%s", request.Model, request.Channel), func(r *registry.Registry) (registry.Move, error) {
+		if opts.golden != "" {
+			if request, err = goldenFirst(ctx, app, r, request, opts.golden); err != nil {
+				return registry.Move{}, err
+			}
 		}
-	}
-	move, err := r.Rollback(ctx, request)
-	if err != nil {
-		return fmt.Errorf("rolling back %s@%s: %w", request.Model, request.Channel, err)
-	}
-	return errors.Join(app.showMove(move), hook.send(ctx, move))
+		return r.Rollback(ctx, request)
+	})
 }
 
 // goldenFirst holds the version that a rollback would return to to its golden samples, and makes

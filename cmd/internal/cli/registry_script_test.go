@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/pem"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -75,13 +76,14 @@ func receive(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // serve starts a registry server that lives as long as the script, and puts its host into the
-// variable NAME: serve NAME [closed]. A closed one wants the password "open sesame" of "ali".
+// variable NAME: serve NAME [closed|tls]. A closed one wants the password "open sesame" of "ali"; one with TLS
+// leaves its certificate in the file NAME.pem.
 func serve(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) == 0 {
-		ts.Fatalf("usage: serve NAME [closed]")
+	if neg || len(args) == 0 || len(args) > 2 || len(args) == 2 && args[1] != "closed" && args[1] != "tls" {
+		ts.Fatalf("usage: serve NAME [closed|tls]")
 	}
 	var handler http.Handler = ociserver.New(ocimem.New(), nil)
-	if len(args) > 1 {
+	if len(args) > 1 && args[1] == "closed" {
 		inner := handler
 		handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if user, password, _ := r.BasicAuth(); user != "ali" || password != "open sesame" {
@@ -92,7 +94,14 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 			inner.ServeHTTP(w, r)
 		})
 	}
-	server := httptest.NewServer(handler)
+	server := httptest.NewUnstartedServer(handler)
+	if len(args) > 1 && args[1] == "tls" {
+		server.StartTLS()
+		block := &pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]+".pem"), pem.EncodeToMemory(block), 0o600))
+	} else {
+		server.Start()
+	}
 	ts.Defer(server.Close)
-	ts.Setenv(args[0], strings.TrimPrefix(server.URL, "http://"))
+	ts.Setenv(args[0], server.Listener.Addr().String())
 }

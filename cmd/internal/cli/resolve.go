@@ -40,7 +40,7 @@ func resolveModel(ctx context.Context, app *App, ref string) (resolvedModel, err
 		return app.resolveFolder(ctx, dir)
 	}
 	if !strings.Contains(ref, "@") {
-		return resolvedModel{}, fmt.Errorf("no model folder %s: %w", ref, fs.ErrNotExist)
+		return resolvedModel{}, &fs.PathError{Op: "no model folder", Path: ref, Err: fs.ErrNotExist}
 	}
 	parsed, err := registry.ParseRef(ref)
 	if err != nil {

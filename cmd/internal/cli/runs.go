@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,7 +83,17 @@ func runRunsList(app *App, root string) error {
 	}
 	entries := []runEntry{}
 	for i, dir := range dirs {
-		entries = append(entries, runEntry{string(dir), records[i]})
+		e := runEntry{string(dir), records[i]}
+		if e.Outcome == runfolder.Running { // its record does not say how far it is
+			log, err := readLog(dir)
+			if err != nil {
+				return err
+			}
+			if n := len(log.Steps); n > 0 && !math.IsNaN(log.Steps[n-1].Loss) {
+				e.Steps, e.Loss = log.Steps[n-1].To, log.Steps[n-1].Loss
+			}
+		}
+		entries = append(entries, e)
 	}
 	return app.show(entries, func(t *term.Terminal) {
 		tab := term.Table{Header: []string{"RUN", "METHOD", "OUTCOME", "STEPS", "LOSS", "STARTED"}, Right: []int{3, 4}}

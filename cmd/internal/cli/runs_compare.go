@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -63,6 +64,11 @@ func runRunsCompare(app *App, names []string) error {
 	}
 	for _, row := range besides(made) {
 		if slices.ContainsFunc(row.Values, func(v string) bool { return v != row.Values[0] }) {
+			for i := range row.Values {
+				if strings.HasPrefix(row.Name, "train.lora.") && made[i]["train.method"] != "lora" {
+					row.Values[i] = "" // it had no adapter, so this decided nothing
+				}
+			}
 			c.Differences = append(c.Differences, row)
 		}
 	}
@@ -138,19 +144,49 @@ func besides(runs []map[string]string) []comparisonRow {
 }
 
 func (c runsComparison) print(t *term.Terminal) {
-	tab := term.Table{Header: append([]string{"DIFFERENCE"}, c.Runs...)}
-	for _, row := range c.Differences {
-		tab.Add(append([]string{row.Name}, row.Values...)...)
-	}
 	if len(c.Differences) == 0 {
 		t.Println("the runs had the same settings, data, backend and version")
 	} else {
-		t.Table(tab)
+		t.Table(c.table(t, "DIFFERENCE", c.Differences))
 	}
 	t.Println()
-	tab = term.Table{Header: append([]string{"RESULT"}, c.Runs...)}
-	for _, row := range c.Results {
+	t.Table(c.table(t, "RESULT", c.Results))
+}
+
+// table has a column for each run. Where the terminal is too narrow for that, it has a line for each
+// value instead, and names the runs that share it.
+func (c runsComparison) table(t *term.Terminal, title string, rows []comparisonRow) term.Table {
+	tab := term.Table{Header: append([]string{title}, c.Runs...)}
+	for _, row := range rows {
 		tab.Add(append([]string{row.Name}, row.Values...)...)
 	}
-	t.Table(tab)
+	if t.Fits(tab) {
+		return tab
+	}
+	tab = term.Table{Header: []string{title, ""}}
+	for _, row := range rows {
+		tab.Add(row.Name)
+		for _, line := range row.shared(c.Runs) {
+			tab.Add("  "+line[0], line[1])
+		}
+	}
+	return tab
+}
+
+// shared gives each value once, after the runs that have it.
+func (r comparisonRow) shared(runs []string) [][2]string {
+	var lines [][2]string
+	for i, v := range r.Values {
+		if slices.Index(r.Values, v) < i {
+			continue
+		}
+		var having []string
+		for j, run := range runs {
+			if r.Values[j] == v {
+				having = append(having, run)
+			}
+		}
+		lines = append(lines, [2]string{strings.Join(having, ", "), orElse(v, "–")})
+	}
+	return lines
 }

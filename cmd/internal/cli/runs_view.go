@@ -68,15 +68,14 @@ func (o *runsViewOptions) listing() (func() ([]runfolder.Dir, []runfolder.Record
 		dirs = append(dirs, dir)
 	}
 	return func() ([]runfolder.Dir, []runfolder.Record, error) {
+		var there []runfolder.Dir
 		var records []runfolder.Record
 		for _, dir := range dirs {
-			_, record, err := runfolder.Open(string(dir))
-			if err != nil {
-				return nil, nil, err
+			if _, record, err := runfolder.Open(string(dir)); err == nil { // else it is gone by now
+				there, records = append(there, dir), append(records, record)
 			}
-			records = append(records, record)
 		}
-		return dirs, records, nil
+		return there, records, nil
 	}, nil
 }
 

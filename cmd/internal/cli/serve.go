@@ -67,7 +67,7 @@ func (o *serveOptions) bind(flags *pflag.FlagSet) {
 // bindLoad binds what decides how much is done at a time.
 func (o *serveOptions) bindLoad(flags *pflag.FlagSet) {
 	flags.IntVar(&o.rows, "batch", 32, "decode `n` outputs at a time")
-	flags.DurationVar(&o.wait, "batch-wait", 2*time.Millisecond, "how `long` the first request of a batch waits for others")
+	flags.DurationVar(&o.wait, "batch-wait", 2*time.Millisecond, "how `long` the first request of a batch waits for others; four times that while some are decoded")
 	flags.IntVar(&o.queue, "queue", 256, "`requests` that may wait; more are refused with 429")
 	flags.DurationVar(&o.timeout, "request-timeout", 30*time.Second, "the longest that a request may take")
 	flags.DurationVar(&o.follow, "follow", 5*time.Second, "how often channels are looked at; 0 never")

@@ -134,19 +134,14 @@ func trainRules() []rule {
 			return "the weights before it are in " + e.Checkpoint + "; lower train.optimizer.learning_rate, then go on with --resume"
 		}),
 		as(exitFailed, func(e *trainer.StepError) string {
-			if e.Err.OutOfMemory {
-				return "t5ctl plan says what fits: a smaller train.batch with more train.accumulate, or train.gradient_checkpointing"
+			if full, ok := errors.AsType[*device.MemoryError](e.Err); ok {
+				_, hint := explain(full)
+				return hint
 			}
 			if e.Checkpoint == "" {
 				return "t5ctl backend info says whether the device answers; there is no checkpoint to go on from"
 			}
 			return "the weights before it are in " + e.Checkpoint + "; once t5ctl backend info finds the device again, --resume goes on"
-		}),
-		as(exitFailed, func(e *device.RunError) string {
-			if e.OutOfMemory {
-				return "a smaller batch or model takes less memory; t5ctl plan says what a training run takes"
-			}
-			return ""
 		}),
 		as(exitConflict, saying[*trainer.OtherRunError]("choose another --output, or give the recipe and data of that run")),
 		as(exitConflict, saying[*runfolder.OccupiedError]("choose another --output")),

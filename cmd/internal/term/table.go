@@ -25,6 +25,9 @@ func (t *Table) Add(cells ...string) { t.Rows = append(t.Rows, cells) }
 // elsewhere aligned plain text of any width, one row a line.
 func (t *Terminal) Table(tab Table) { t.Printf("%s", t.renderTable(tab)) }
 
+// Fits says whether the table is shown as it is: on a terminal that is wide enough, or piped.
+func (t *Terminal) Fits(tab Table) bool { return !t.out.tty || naturalWidth(tab) <= t.Width() }
+
 func (t *Terminal) renderTable(tab Table) string {
 	for i, row := range tab.Rows {
 		cells := make([]string, len(tab.Header))
@@ -34,7 +37,7 @@ func (t *Terminal) renderTable(tab Table) string {
 		}
 		tab.Rows[i] = cells
 	}
-	if !t.out.tty || naturalWidth(tab) <= t.Width() {
+	if t.Fits(tab) {
 		return t.boldFirstLine(plainTable(tab))
 	}
 	return t.fittedTable(tab)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -73,10 +74,11 @@ func Compare(ctx context.Context, a, b Evidence, o CompareOptions) (Comparison, 
 	if x, y := a.Report.Data.Fingerprint, b.Report.Data.Fingerprint; x == "" || x != y {
 		return Comparison{}, &MismatchError{"data", orNone(x), orNone(y)}
 	}
-	read, err := rowReaders(a, b)
+	read, done, err := rowReaders(a, b)
 	if err != nil {
 		return Comparison{}, err
 	}
+	defer done()
 	c := Comparison{A: judged(a), B: judged(b), Models: [2]string{a.Report.Model, b.Report.Model}, Data: a.Report.Data.Fingerprint,
 		Metrics: []MetricDelta{}, Differ: differing(a.Report, b.Report)}
 	for _, r := range a.Report.Metrics {
@@ -91,7 +93,11 @@ func Compare(ctx context.Context, a, b Evidence, o CompareOptions) (Comparison, 
 		if err != nil {
 			return c, err
 		}
-		c.Metrics = append(c.Metrics, compareMetric(r, found[0], x, y, o))
+		d, err := compareMetric(r, found[0], x, y, o)
+		if err != nil {
+			return c, err
+		}
+		c.Metrics = append(c.Metrics, d)
 	}
 	return c, nil
 }
@@ -100,12 +106,16 @@ func Compare(ctx context.Context, a, b Evidence, o CompareOptions) (Comparison, 
 const largeRows = 64 << 20
 
 // rowReaders gives a function that reads what two reports say of a metric: both files once and whole
-// where they are small, else that metric alone.
-func rowReaders(a, b Evidence) (read func(metric string) (x, y *Rows, err error), err error) {
+// where they are small, else that metric alone; and one that lets go of what was read.
+func rowReaders(a, b Evidence) (read func(metric string) (x, y *Rows, err error), done func(), err error) {
 	var x, y *Rows
 	last := ""
+	done = func() {
+		_ = errors.Join(x.Close(), y.Close()) // read only
+		x, y = nil, nil
+	}
 	both := func(metrics ...string) (err error) {
-		x, y = nil, nil // to be collected before the next are read
+		done()
 		if x, err = a.Rows(metrics...); err == nil {
 			y, err = b.Rows(metrics...)
 		}
@@ -114,7 +124,7 @@ func rowReaders(a, b Evidence) (read func(metric string) (x, y *Rows, err error)
 	size := a.rowsSize() + b.rowsSize()
 	if size < largeRows {
 		err = both()
-		return func(string) (*Rows, *Rows, error) { return x, y, nil }, err
+		return func(string) (*Rows, *Rows, error) { return x, y, nil }, done, err
 	}
 	return func(metric string) (*Rows, *Rows, error) {
 		var err error
@@ -123,7 +133,7 @@ func rowReaders(a, b Evidence) (read func(metric string) (x, y *Rows, err error)
 			err = both(metric)
 		}
 		return x, y, err
-	}, nil
+	}, done, nil
 }
 
 func (o CompareOptions) withDefaults() CompareOptions {
@@ -169,31 +179,32 @@ func differing(a, b Report) map[string][2]any {
 	return out
 }
 
-func compareMetric(a, b Result, rowsA, rowsB *Rows, o CompareOptions) MetricDelta {
-	d := MetricDelta{Name: a.Name, Label: a.Label, Slice: a.Slice, A: a.Score, B: b.Score, HigherIsBetter: a.HigherIsBetter, Delta: b.Score - a.Score}
+func compareMetric(a, b Result, rowsA, rowsB *Rows, o CompareOptions) (d MetricDelta, err error) {
+	d = MetricDelta{Name: a.Name, Label: a.Label, Slice: a.Slice, A: a.Score, B: b.Score, HigherIsBetter: a.HigherIsBetter, Delta: b.Score - a.Score}
 	if !a.HigherIsBetter {
 		d.Delta = -d.Delta
 	}
 	for what, pair := range map[string][2]string{"signature": {a.Signature, b.Signature}, "options": {a.Spec, b.Spec}} {
 		if pair[0] != pair[1] {
 			d.Why = fmt.Sprintf("%s %s and %s", what, pair[0], pair[1])
-			return d
+			return d, nil
 		}
 	}
 	p, err := pairRows(rowsA, rowsB, a.Slice, a.Name, b.Name)
-	switch {
-	case err != nil:
+	if err != nil {
 		d.Why = err.Error()
-		return d
-	case p.metric.score == nil:
+		return d, nil
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	if p.metric.score == nil {
 		d.Why = "the metric has no paired test"
-		return d
+		return d, nil
 	}
 	d.test(p, o)
 	if !d.Identical {
 		d.Moved = d.moved(p, o.Moved)
 	}
-	return d
+	return d, nil
 }
 
 // moved counts the rows that got better or worse, and names those whose own scores differ most.

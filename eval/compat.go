@@ -20,16 +20,17 @@ const (
 func Compats() []string { return []string{CompatSacreBLEU, CompatROUGE} }
 
 // compat puts the other tool's figures in place of ours, for the metrics that it resamples.
-func (t *taskRun) compat(b Bootstrap, pick []int32, results []Result) {
+func (t *taskRun) compat(b Bootstrap, pick []int32, results []Result) error {
 	switch b.Compat {
 	case CompatSacreBLEU:
-		t.compatSacreBLEU(b, pick, results)
+		return t.compatSacreBLEU(b, pick, results)
 	case CompatROUGE:
 		t.compatROUGE(b, pick, results)
 	}
+	return nil
 }
 
-func (t *taskRun) compatSacreBLEU(b Bootstrap, pick []int32, results []Result) {
+func (t *taskRun) compatSacreBLEU(b Bootstrap, pick []int32, results []Result) error {
 	for m, metric := range t.table.metrics {
 		r := &results[m]
 		if metric.paired == nil || r.Verdict != VerdictOK {
@@ -40,13 +41,20 @@ func (t *taskRun) compatSacreBLEU(b Bootstrap, pick []int32, results []Result) {
 		for _, row := range t.table.rowsOf(from, to, pick) {
 			stats.Append(row)
 		}
+		if err := stats.Settle(); err != nil {
+			return err
+		}
 		_, mean, half := significance.Interval(metric.significance(r.N), stats, b.Samples, b.Seed)
 		center := Number(mean)
 		r.Mean, r.CI = &center, &[2]Number{Number(mean - half), Number(mean + half)}
 		sig := metric.signature(t.table.refs)
 		sig.Bootstrap, sig.Seed = b.Samples, strconv.FormatUint(b.Seed, 10)
 		r.Signature, r.short = sig.String(), sig.Short()
+		if err := stats.Close(); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // compatROUGE resamples the ROUGE types in the order given, all from one stream.

@@ -264,6 +264,7 @@ func Judge(gates Gates, reports []Evidence, baseline *Evidence) GateResult {
 		out.Baseline = &b
 	}
 	j := judge{reports: reports, baseline: baseline, read: map[string]*Rows{}}
+	defer j.close()
 	for _, g := range gates.Gates {
 		if g.MaxDrop != nil && g.Confidence != nil {
 			j.tested = append(j.tested, g.Metric)
@@ -514,6 +515,7 @@ func (j *judge) test(candidate Evidence, g Gate, name, baseName string, sign flo
 	if err != nil {
 		return t, err
 	}
+	defer func() { err = errors.Join(err, p.close()) }()
 	if p.metric.score == nil {
 		return t, fmt.Errorf("metric %s has no paired test", p.metric.Name)
 	}
@@ -536,6 +538,13 @@ type dropTest struct {
 	p    float64
 	ci   [2]float64 // each end on its own holds with the gate's confidence
 	same bool
+}
+
+// close lets go of the rows that were read.
+func (j *judge) close() {
+	for _, r := range j.read {
+		_ = r.Close() // read only
+	}
 }
 
 // rows are the statistics that the gates need, of one report; they are read once.

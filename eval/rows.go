@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math/bits"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/t5ctl/t5ctl/eval/significance"
+	"github.com/t5ctl/t5ctl/internal/mapped"
 )
 
 // rowsHeader is the first line of a rows file: what the statistics in it are.
@@ -107,7 +109,7 @@ func (r *rowWriter) close() (digest string, err error) {
 }
 
 // Rows are the per-row statistics of an evaluation, read back: four bytes a statistic where all of
-// them are counts.
+// them are counts, in temporary files where there are many. They are to be closed.
 type Rows struct {
 	metrics []rowStats
 	tasks   map[string]*rowTask
@@ -122,17 +124,17 @@ type rowStats struct {
 
 // rowTask says which rows a task has.
 type rowTask struct {
-	ids    []byte // of all rows, one after the other
-	ends   []int  // where in ids each ends
+	ids    mapped.Array[uint8] // of all rows, one after the other
+	ends   mapped.Array[int64] // where in ids each ends
 	slices map[string]*membership
 }
 
 func (t *rowTask) id(row int) string {
-	start := 0
+	start, ends := int64(0), t.ends.All()
 	if row > 0 {
-		start = t.ends[row-1]
+		start = ends[row-1]
 	}
-	return string(t.ids[start:t.ends[row]])
+	return string(t.ids.All()[start:ends[row]])
 }
 
 // membership is a set of rows.
@@ -147,6 +149,22 @@ func (m *membership) add(row int) {
 
 func (m *membership) has(row int) bool {
 	return m != nil && row/64 < len(*m) && (*m)[row/64]>>(row%64)&1 != 0
+}
+
+// at is the row that has n members before it, which must be one itself.
+func (m *membership) at(n int) int {
+	for i, word := range *m {
+		if n -= bits.OnesCount64(word); n >= 0 {
+			continue
+		}
+		for n += bits.OnesCount64(word); ; word &= word - 1 {
+			if n == 0 {
+				return 64*i + bits.TrailingZeros64(word)
+			}
+			n--
+		}
+	}
+	return -1
 }
 
 // RowsError says why a file is no rows file, or not the one that its report names.
@@ -178,6 +196,9 @@ func ReadRows(path, digest string, metrics ...string) (*Rows, error) {
 		return nil, readErr
 	}
 	if digestOf(sum) != digest {
+		if err == nil {
+			_ = rows.Close() // of no use
+		}
 		return nil, &RowsError{path, 0, "has another digest than its report names"}
 	}
 	return rows, err
@@ -185,8 +206,13 @@ func ReadRows(path, digest string, metrics ...string) (*Rows, error) {
 
 // ParseRows reads the content of a rows file; path is for messages. Where metrics are named, by name or
 // specification, the statistics of no other are kept.
-func ParseRows(path string, in io.Reader, metrics ...string) (*Rows, error) {
+func ParseRows(path string, in io.Reader, metrics ...string) (_ *Rows, err error) {
 	r := &Rows{tasks: map[string]*rowTask{}}
+	defer func() {
+		if err != nil {
+			_ = r.Close() // of no use
+		}
+	}()
 	file := rowFile{path: path, r: bufio.NewReaderSize(in, 1<<16)}
 	var row []float64
 	for {
@@ -208,7 +234,37 @@ func ParseRows(path string, in io.Reader, metrics ...string) (*Rows, error) {
 	if file.line == 0 {
 		return nil, &RowsError{path, 0, "is empty"}
 	}
-	return r, nil
+	return r, r.settle()
+}
+
+// settle makes what was read readable.
+func (r *Rows) settle() (err error) {
+	for _, m := range r.metrics {
+		if m.stats != nil {
+			err = errors.Join(err, m.stats.Settle())
+		}
+	}
+	for _, t := range r.tasks {
+		err = errors.Join(err, t.ids.Settle(), t.ends.Settle())
+	}
+	return err
+}
+
+// Close lets the statistics go. A second call does nothing.
+func (r *Rows) Close() (err error) {
+	if r == nil {
+		return nil
+	}
+	for _, m := range r.metrics {
+		if m.stats != nil {
+			err = errors.Join(err, m.stats.Close())
+		}
+	}
+	for _, t := range r.tasks {
+		err = errors.Join(err, t.ids.Close(), t.ends.Close())
+	}
+	r.metrics, r.tasks = nil, nil
+	return err
 }
 
 func (r *Rows) readHeader(line []byte, metrics []string) error {
@@ -283,12 +339,12 @@ func (r *Rows) readRow(line []byte, buf []float64) ([]float64, error) {
 		if t.slices[p] == nil {
 			t.slices[p] = &membership{}
 		}
-		t.slices[p].add(len(t.ends))
+		t.slices[p].add(t.ends.Len())
 	}
-	t.ids = append(t.ids, id...)
-	t.ends = append(t.ends, len(t.ids))
+	t.ids.Append(id...)
+	t.ends.Append(int64(t.ids.Len()))
 	for _, m := range r.metrics {
-		if m.Task == string(task) && m.stats != nil && m.stats.Rows() != len(t.ends) {
+		if m.Task == string(task) && m.stats != nil && m.stats.Rows() != t.ends.Len() {
 			return buf, fmt.Errorf("the row lacks the statistics of %s, or has them twice", m.Name)
 		}
 	}
@@ -373,19 +429,27 @@ func digestBytes(data []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// paired are the statistics of a metric in two evaluations of the same rows.
+// paired are the statistics of a metric in two evaluations of the same rows. They are to be closed.
 type paired struct {
 	metric *Metric
 	x, y   *significance.Stats
-	rows   []int // which rows of the task they are; nil: all
+	rows   *membership // which rows of the task they are; nil: all
 	task   *rowTask
 }
 
 func (p *paired) id(i int) string {
 	if p.rows != nil {
-		i = p.rows[i]
+		i = p.rows.at(i)
 	}
 	return p.task.id(i)
+}
+
+// close lets go of statistics that were copied for a slice.
+func (p *paired) close() error {
+	if p.rows == nil {
+		return nil
+	}
+	return errors.Join(p.x.Close(), p.y.Close())
 }
 
 // pairRows aligns the statistics of two rows files.
@@ -399,10 +463,10 @@ func pairRows(a, b *Rows, slice, name, baseName string) (*paired, error) {
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("the baseline's rows have no statistics of %s", baseName)
-	case len(rows.ends) != len(baseRows.ends):
-		return nil, fmt.Errorf("there are %d rows here and %d in the baseline", len(rows.ends), len(baseRows.ends))
-	case !bytes.Equal(rows.ids, baseRows.ids) || !slices.Equal(rows.ends, baseRows.ends):
-		for i := range rows.ends {
+	case rows.ends.Len() != baseRows.ends.Len():
+		return nil, fmt.Errorf("there are %d rows here and %d in the baseline", rows.ends.Len(), baseRows.ends.Len())
+	case !bytes.Equal(rows.ids.All(), baseRows.ids.All()) || !slices.Equal(rows.ends.All(), baseRows.ends.All()):
+		for i := range rows.ends.Len() {
 			if rows.id(i) != baseRows.id(i) {
 				return nil, fmt.Errorf("row %d is %q here and %q in the baseline", i+1, rows.id(i), baseRows.id(i))
 			}
@@ -410,7 +474,9 @@ func pairRows(a, b *Rows, slice, name, baseName string) (*paired, error) {
 	}
 	out := &paired{m, x, y, nil, rows}
 	if sub != "" {
-		out.keep(rows.slices[sub])
+		if err := out.keep(rows.slices[sub]); err != nil {
+			return nil, errors.Join(err, out.close())
+		}
 	}
 	if out.x.Rows() == 0 {
 		return nil, errors.New("there are no rows")
@@ -419,14 +485,17 @@ func pairRows(a, b *Rows, slice, name, baseName string) (*paired, error) {
 }
 
 // keep drops the rows that are not members.
-func (p *paired) keep(members *membership) {
+func (p *paired) keep(members *membership) error {
 	x, y, row := p.x, p.y, make([]float64, p.x.Width())
-	p.x, p.y, p.rows = significance.NewStats(x.Width()), significance.NewStats(x.Width()), []int{}
+	p.x, p.y, p.rows = significance.NewStats(x.Width()), significance.NewStats(x.Width()), members
+	if members == nil {
+		p.rows = &membership{}
+	}
 	for i := range x.Rows() {
 		if members.has(i) {
 			p.x.Append(x.Row(row, i))
 			p.y.Append(y.Row(row, i))
-			p.rows = append(p.rows, i)
 		}
 	}
+	return errors.Join(p.x.Settle(), p.y.Settle())
 }

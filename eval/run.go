@@ -552,8 +552,7 @@ func (t *taskRun) scored(ctx context.Context, b Bootstrap, slice string, pick []
 		}
 		out[m] = r
 	}
-	t.compat(b, pick, out)
-	return out, nil
+	return out, t.compat(b, pick, out)
 }
 
 // gap is the distance between the best and the worst slice, which gates can bound.

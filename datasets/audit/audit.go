@@ -3,7 +3,7 @@
 // what the texts are made of.
 //
 // Texts are read two or three times and never kept: what must be compared across rows goes through
-// temporary files, so that memory does not grow with the data. Reports name rows by file and
+// temporary files, so that memory does not grow with the data but for a bit a row. Reports name rows by file and
 // line, and hold no texts.
 package audit
 
@@ -143,6 +143,7 @@ type auditor struct {
 	ctx      context.Context //nolint:containedctx // lives as long as Run
 	report   *Report
 	exact    *spill // a record for each row, by input
+	pairs    *spill // a record for each row, by input and target
 	bands    *spill // records of rows that may be alike
 	kept     map[string]int
 	speakers map[string][]string // of frequent words
@@ -188,12 +189,20 @@ func (a *auditor) each(part int, pass string, skipped func(*datasets.RowError), 
 
 // first reads everything once: counts, and records for what is compared later.
 func (a *auditor) first(dir string) (err error) {
-	if a.exact, err = newSpill(dir, "exact", exactRecord); err != nil {
-		return err
+	for _, s := range []struct {
+		to   **spill
+		name string
+		size int
+	}{{&a.exact, "exact", exactRecord}, {&a.pairs, "pairs", pairRecord}, {&a.bands, "bands", bandRecord}} {
+		if *s.to, err = newSpill(dir, s.name, s.size, 0); err != nil {
+			return err
+		}
 	}
-	if a.bands, err = newSpill(dir, "bands", bandRecord); err != nil {
-		return err
-	}
+	defer func() { // what was not read for want of a sound file
+		if err != nil {
+			err = errors.Join(err, a.exact.close(), a.pairs.close(), a.bands.close())
+		}
+	}()
 	for part, p := range a.options.Parts {
 		r := PartReport{Part: p, Languages: map[string]int64{}}
 		print, labels := datasets.NewFingerprinter(), newLabelCounts()
@@ -204,7 +213,8 @@ func (a *auditor) first(dir string) (err error) {
 			a.look(&r, w, e)
 			number := a.rows
 			a.rows++
-			if err := a.exact.write(newExact(w, e)); err != nil {
+			exact, pair := newExact(w, e)
+			if err := errors.Join(a.exact.write(exact), a.pairs.write(pair)); err != nil {
 				return err
 			}
 			if a.options.Near == 0 {
@@ -223,7 +233,7 @@ func (a *auditor) first(dir string) (err error) {
 			a.report.Cross = append(a.report.Cross, Cross{A: a.options.Parts[i].Name, B: a.options.Parts[j].Name})
 		}
 	}
-	return errors.Join(a.exact.flush(), a.bands.flush())
+	return nil
 }
 
 // look finds what one row shows by itself.

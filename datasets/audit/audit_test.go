@@ -1,9 +1,11 @@
 package audit_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -175,5 +177,40 @@ func TestMemoryIsBounded(t *testing.T) {
 	few, many := peak(25_000), peak(100_000)
 	if many > few+few/2+(8<<20) {
 		t.Errorf("25,000 rows took %d MiB, 100,000 took %d", few>>20, many>>20)
+	}
+}
+
+// So many rows with one input that their records are divided again, and read without being sorted, are
+// counted like few.
+func TestManyRepeats(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 300,000 rows")
+	}
+	path := filepath.Join(t.TempDir(), "d.jsonl")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := bufio.NewWriter(f)
+	const same, others = 280_000, 20_000
+	for i := range same {
+		fmt.Fprintf(w, "{\"input\":\"one and the same input of some words\",\"target\":\"%d\"}\n", i/2)
+	}
+	for i := range others {
+		fmt.Fprintf(w, "{\"input\":\"word%d and word%d here\",\"target\":\"x\"}\n", i/2, i/2)
+	}
+	if err := errors.Join(w.Flush(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := audit.Run(t.Context(), audit.Options{Parts: []audit.Part{{Name: "train", Files: []string{path}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := r.Parts[0]
+	if want := (audit.Repeats{Surplus: same - 1 + others/2, Distinct: 1 + others/2}); p.Inputs != want {
+		t.Errorf("inputs: %+v, want %+v", p.Inputs, want)
+	}
+	if want := (audit.Repeats{Surplus: same/2 + others/2, Distinct: same/2 + others/2}); p.Pairs != want || p.Conflicting != 1 {
+		t.Errorf("pairs: %+v, want %+v; %d conflicting", p.Pairs, want, p.Conflicting)
 	}
 }

@@ -1,34 +1,38 @@
 package audit
 
 import (
+	"cmp"
 	"hash/fnv"
 	"slices"
+	"strings"
 
 	"github.com/t5ctl/t5ctl/datasets"
 )
 
-// maxRuns is how many runs of words of held-out rows are looked for at a time; with more, the
-// training part is read again.
-const maxRuns = 1_000_000
+// Bounds of what of the held-out rows is looked for at a time; with more, the training part is read again.
+const (
+	maxRuns      = 1_000_000
+	maxHeldBytes = 32 << 20
+)
 
 // run is a run of words in a held-out row.
 type run struct {
+	hash uint64
 	row  int32 // in heldout.rows
-	from int32
+	from int32 // byte in the row's text
 }
 
 // heldout are rows whose runs are looked for.
 type heldout struct {
 	rows   []heldRow
-	runs   map[uint64][]run
+	runs   []run
 	filter []uint64 // a bit for each hash: most runs of the training part stop here
-	count  int
+	bytes  int      // of all texts
 }
 
 type heldRow struct {
 	where
-	words []string // of input and target
-	edge  int      // where the target's words begin: no run goes across
+	text  string // the words of input and target, a space behind each
 	found bool
 }
 
@@ -41,14 +45,14 @@ func (a *auditor) contamination() error {
 		h := newHeldout()
 		err := a.each(part, "reading held-out rows", nil, func(w where, e datasets.Example) error {
 			h.add(w, e, a.options.Ngram)
-			if h.count < maxRuns {
+			if len(h.runs) < maxRuns && h.bytes < maxHeldBytes {
 				return nil
 			}
 			err := a.search(h, part)
 			h = newHeldout()
 			return err
 		})
-		if err == nil && h.count > 0 {
+		if err == nil && len(h.runs) > 0 {
 			err = a.search(h, part)
 		}
 		if err != nil {
@@ -59,19 +63,31 @@ func (a *auditor) contamination() error {
 }
 
 func newHeldout() *heldout {
-	return &heldout{runs: map[uint64][]run{}, filter: make([]uint64, 1<<filterBits/64)}
+	return &heldout{filter: make([]uint64, 1<<filterBits/64)}
 }
 
+// add takes in a row, if it is long enough to have a run; none goes from the input across to the target.
 func (h *heldout) add(w where, e datasets.Example, n int) {
 	input, target := words(e.Input), words(e.Target)
-	row := heldRow{where: w, words: append(input, target...), edge: len(input)}
-	for from, hash := range runs(row.words, row.edge, n) {
-		h.runs[hash] = append(h.runs[hash], run{int32(len(h.rows)), int32(from)})
+	all := append(input, target...)
+	at, byteAt, before := 0, 0, len(h.runs)
+	for from, hash := range runs(all, len(input), n) {
+		for ; at < from; at++ {
+			byteAt += len(all[at]) + 1
+		}
+		h.runs = append(h.runs, run{hash, int32(len(h.rows)), int32(byteAt)})
 		h.filter[hash>>(64-filterBits)/64] |= 1 << (hash >> (64 - filterBits) % 64)
-		h.count++
 	}
+	if len(h.runs) == before {
+		return
+	}
+	row := heldRow{where: w, text: spaced(all)}
+	h.bytes += len(row.text)
 	h.rows = append(h.rows, row)
 }
+
+// spaced joins words, a space behind each.
+func spaced(words []string) string { return strings.Join(words, " ") + " " }
 
 // runs gives the hash of each run of n words that lies on one side of the edge.
 func runs(w []string, edge, n int) func(yield func(int, uint64) bool) {
@@ -100,6 +116,7 @@ func runs(w []string, edge, n int) func(yield func(int, uint64) bool) {
 // search reads the training part past the held-out rows.
 func (a *auditor) search(h *heldout, part int) error {
 	n := a.options.Ngram
+	slices.SortFunc(h.runs, func(x, y run) int { return cmp.Compare(x.hash, y.hash) })
 	return a.each(0, "looking for contamination", nil, func(w where, e datasets.Example) error {
 		input := words(e.Input)
 		all := append(input, words(e.Target)...)
@@ -107,9 +124,13 @@ func (a *auditor) search(h *heldout, part int) error {
 			if h.filter[hash>>(64-filterBits)/64]&(1<<(hash>>(64-filterBits)%64)) == 0 {
 				continue
 			}
-			for _, r := range h.runs[hash] {
+			at, _ := slices.BinarySearchFunc(h.runs, hash, func(r run, hash uint64) int { return cmp.Compare(r.hash, hash) })
+			for _, r := range h.runs[at:] {
+				if r.hash != hash {
+					break
+				}
 				row := &h.rows[r.row]
-				if row.found || !slices.Equal(row.words[r.from:int(r.from)+n], all[from:from+n]) {
+				if row.found || !strings.HasPrefix(row.text[r.from:], spaced(all[from:from+n])) {
 					continue
 				}
 				row.found = true

@@ -9,20 +9,24 @@ import (
 )
 
 // An exact record is 16 bytes of the input's SHA-256, then the row's place, then 8 bytes of the
-// target's. Equal inputs have equal hashes; that different ones do is beyond chance.
+// target's. Equal inputs have equal hashes; that different ones do is beyond chance. A pair record is 16
+// bytes of the hash of both, and the part.
 const (
 	hashBytes   = 16
 	exactRecord = hashBytes + 2 + 2 + 8 + 8
+	pairRecord  = hashBytes + 2
 )
 
-func newExact(w where, e datasets.Example) []byte {
-	b := make([]byte, 0, exactRecord)
+func newExact(w where, e datasets.Example) (exact, pair []byte) {
+	exact = make([]byte, 0, exactRecord+pairRecord)
 	input, target := sha256.Sum256([]byte(e.Input)), sha256.Sum256([]byte(e.Target))
-	b = append(b, input[:hashBytes]...)
-	b = binary.BigEndian.AppendUint16(b, uint16(w.part))
-	b = binary.BigEndian.AppendUint16(b, uint16(w.file))
-	b = binary.BigEndian.AppendUint64(b, uint64(w.line))
-	return append(b, target[:8]...)
+	exact = append(exact, input[:hashBytes]...)
+	exact = binary.BigEndian.AppendUint16(exact, uint16(w.part))
+	exact = binary.BigEndian.AppendUint16(exact, uint16(w.file))
+	exact = binary.BigEndian.AppendUint64(exact, uint64(w.line))
+	exact = append(exact, target[:8]...)
+	both := sha256.Sum256(append(input[:], target[:]...))
+	return exact, binary.BigEndian.AppendUint16(both[:hashBytes:hashBytes], uint16(w.part))
 }
 
 func placeOf(record []byte) where {
@@ -32,73 +36,94 @@ func placeOf(record []byte) where {
 
 func targetOf(record []byte) []byte { return record[exactRecord-8:] }
 
-// duplicates counts inputs that occur more than once.
-func (a *auditor) duplicates() error {
-	return a.exact.groups(hashBytes, func(group [][]byte) error {
-		perPart := map[int][][]byte{}
-		var order []int // ascending: records are sorted by part behind the hash
-		for _, r := range group {
-			part := placeOf(r).part
-			if perPart[part] == nil {
-				order = append(order, part)
-			}
-			perPart[part] = append(perPart[part], r)
-		}
-		for _, part := range order {
-			a.within(part, perPart[part])
-		}
-		for i, x := range order {
-			for _, y := range order[i+1:] {
-				c := a.cross(x, y)
-				c.Inputs++
-				c.RowsA += int64(len(perPart[x]))
-				c.RowsB += int64(len(perPart[y]))
-				c.Pairs += common(perPart[x], perPart[y])
-				for _, r := range perPart[y] {
-					a.finding("shared-input", placeOf(r), "the input is also in %s, line %d", a.options.Parts[x].Name, placeOf(perPart[x][0]).line)
-				}
-			}
-		}
-		return nil
-	})
+// same counts rows of one part with one input, or with one input and target.
+type same struct {
+	rows   int64
+	first  where
+	target []byte // of the first row
+	differ bool   // a row has another target
 }
 
-// within counts equal inputs of one part.
-func (a *auditor) within(part int, rows [][]byte) {
-	if len(rows) < 2 {
-		return
+// duplicates counts inputs, and pairs of input and target, that occur more than once. The rows of a group
+// come part by part, and within a part in their order.
+func (a *auditor) duplicates() error {
+	group := make([]same, len(a.options.Parts))
+	err := a.exact.groups(hashBytes, func(r []byte, first bool) error {
+		if first {
+			a.repeated(group)
+			clear(group)
+		}
+		a.repeat(group, r)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	r := &a.report.Parts[part]
-	r.Inputs.Surplus += int64(len(rows) - 1)
-	r.Inputs.Distinct++
-	targets := map[string]int64{}
-	for i, row := range rows {
-		targets[string(targetOf(row))]++
-		if i > 0 {
-			a.finding("repeated-input", placeOf(row), "the input repeats that of line %d", placeOf(rows[0]).line)
+	a.repeated(group)
+	counts := make([]int64, len(a.options.Parts))
+	err = a.pairs.groups(hashBytes, func(r []byte, first bool) error {
+		if first {
+			a.repeatedPairs(counts)
+			clear(counts)
+		}
+		counts[binary.BigEndian.Uint16(r[hashBytes:])]++
+		return nil
+	})
+	a.repeatedPairs(counts)
+	return err
+}
+
+// repeat takes in one more row with the input of a group.
+func (a *auditor) repeat(group []same, record []byte) {
+	w := placeOf(record)
+	g := &group[w.part]
+	if g.rows++; g.rows == 1 {
+		g.first, g.target = w, bytes.Clone(targetOf(record))
+	} else {
+		g.differ = g.differ || !bytes.Equal(g.target, targetOf(record))
+		a.finding("repeated-input", w, "the input repeats that of line %d", g.first.line)
+	}
+	for x := range w.part {
+		if group[x].rows > 0 {
+			a.finding("shared-input", w, "the input is also in %s, line %d", a.options.Parts[x].Name, group[x].first.line)
 		}
 	}
-	for _, n := range targets {
+}
+
+// repeated counts a group of equal inputs.
+func (a *auditor) repeated(group []same) {
+	for x, g := range group {
+		if g.rows > 1 {
+			r := &a.report.Parts[x]
+			r.Inputs.Surplus += g.rows - 1
+			r.Inputs.Distinct++
+			if g.differ {
+				r.Conflicting++
+			}
+		}
+		for y := x + 1; y < len(group); y++ {
+			if g.rows > 0 && group[y].rows > 0 {
+				c := a.cross(x, y)
+				c.Inputs++
+				c.RowsA += g.rows
+				c.RowsB += group[y].rows
+			}
+		}
+	}
+}
+
+// repeatedPairs counts a group of equal inputs and targets.
+func (a *auditor) repeatedPairs(counts []int64) {
+	for x, n := range counts {
 		if n > 1 {
+			r := &a.report.Parts[x]
 			r.Pairs.Surplus += n - 1
 			r.Pairs.Distinct++
 		}
-	}
-	if len(targets) > 1 {
-		r.Conflicting++
-	}
-}
-
-// common counts the targets that both lists of equal inputs have.
-func common(a, b [][]byte) (n int64) {
-	seen := map[string]bool{}
-	for _, x := range a {
-		for _, y := range b {
-			if key := string(targetOf(x)); bytes.Equal(targetOf(x), targetOf(y)) && !seen[key] {
-				seen[key] = true
-				n++
+		for y := x + 1; y < len(counts); y++ {
+			if n > 0 && counts[y] > 0 {
+				a.cross(x, y).Pairs++
 			}
 		}
 	}
-	return n
 }

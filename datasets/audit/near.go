@@ -75,7 +75,7 @@ func (a *auditor) band(number int64, input string) error {
 			key = mix(key ^ least)
 		}
 		binary.BigEndian.PutUint64(record, key)
-		binary.BigEndian.PutUint64(record[8:], uint64(number))
+		binary.BigEndian.PutUint64(record[8:], uint64(newRow(number, len(set))))
 		if err := a.bands.write(record); err != nil {
 			return err
 		}
@@ -85,44 +85,86 @@ func (a *auditor) band(number int64, input string) error {
 
 // Bounds of what is compared in full.
 const (
-	maxCandidates = 4_000_000 // pairs
-	maxCompared   = 300_000   // rows held at a time
+	maxCandidates = 3_000_000 // pairs
+	maxCompared   = 200_000   // rows held at a time
+	maxShingles   = 6_000_000 // of those rows, 8 bytes each
 )
 
-// pairOf are the numbers of two rows, the lower first.
-type pairOf struct{ a, b int64 }
+// row is the number of a row and, in its low bits, how many shingles it has, or the most that can be said.
+type row int64
+
+const shingleBits = 20
+
+func newRow(number int64, shingles int) row {
+	return row(number<<shingleBits | int64(min(shingles, 1<<shingleBits-1)))
+}
+
+func (r row) number() int64 { return int64(r >> shingleBits) }
+func (r row) shingles() int { return int(r & (1<<shingleBits - 1)) }
+
+// pairOf are two rows, the earlier first.
+type pairOf struct{ a, b row }
+
+// candidates are pairs of rows that share a band.
+func (a *auditor) candidates() ([]pairOf, error) {
+	var pairs []pairOf
+	add := func(x, y row) {
+		if len(pairs) >= maxCandidates {
+			if pairs = sortedPairs(pairs); len(pairs) > maxCandidates*3/4 {
+				a.report.NearCut = true
+				return
+			}
+		}
+		pairs = append(pairs, pairOf{x, y})
+	}
+	var start, last row
+	err := a.bands.groups(8, func(r []byte, first bool) error {
+		this := row(binary.BigEndian.Uint64(r[8:]))
+		switch {
+		case first:
+			start = this
+		case a.report.NearCut:
+		default:
+			add(start, this)
+			if last != start {
+				add(last, this)
+			}
+		}
+		last = this
+		return nil
+	})
+	return sortedPairs(pairs), err
+}
+
+// sortedPairs gives each pair once.
+func sortedPairs(pairs []pairOf) []pairOf {
+	slices.SortFunc(pairs, func(x, y pairOf) int { return cmp.Or(cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b)) })
+	return slices.Compact(pairs)
+}
 
 // near compares the rows that share a band, and counts those that are alike.
 func (a *auditor) near() error {
-	var pairs []pairOf
-	err := a.bands.groups(8, func(group [][]byte) error {
-		number := func(r []byte) int64 { return int64(binary.BigEndian.Uint64(r[8:])) }
-		for i := 1; i < len(group) && len(pairs) < maxCandidates; i++ {
-			pairs = append(pairs, pairOf{number(group[0]), number(group[i])})
-			if i > 1 {
-				pairs = append(pairs, pairOf{number(group[i-1]), number(group[i])})
-			}
-		}
-		return nil
-	})
+	pairs, err := a.candidates()
 	if err != nil {
 		return err
 	}
-	a.report.NearCut = len(pairs) >= maxCandidates
-	slices.SortFunc(pairs, func(x, y pairOf) int { return cmp.Or(cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b)) })
-	pairs = slices.Compact(pairs)
-	near := map[int64]bool{}
-	for len(pairs) > 0 { // as many passes as the bound on memory makes
+	near := make([]uint64, a.rows/64+1) // a bit for each row
+	for len(pairs) > 0 {                // as many passes as the bounds on memory make
 		wanted := map[int64]*compared{}
-		n := 0
-		for ; n < len(pairs) && len(wanted) < maxCompared; n++ {
-			wanted[pairs[n].a], wanted[pairs[n].b] = nil, nil
+		n, shingles := 0, 0
+		for ; n < len(pairs) && len(wanted) < maxCompared && shingles < maxShingles; n++ {
+			for _, r := range []row{pairs[n].a, pairs[n].b} {
+				if _, ok := wanted[r.number()]; !ok {
+					wanted[r.number()] = nil
+					shingles += r.shingles()
+				}
+			}
 		}
 		if err := a.collect(wanted); err != nil {
 			return err
 		}
 		for _, p := range pairs[:n] {
-			a.compare(wanted[p.a], wanted[p.b], p, near)
+			a.compare(wanted[p.a.number()], wanted[p.b.number()], p, near)
 		}
 		pairs = pairs[n:]
 	}
@@ -156,7 +198,7 @@ func (a *auditor) collect(wanted map[int64]*compared) error {
 	return nil
 }
 
-func (a *auditor) compare(x, y *compared, p pairOf, near map[int64]bool) {
+func (a *auditor) compare(x, y *compared, p pairOf, near []uint64) {
 	if x == nil || y == nil || x.text == y.text {
 		return // exact duplicates are counted apart
 	}
@@ -171,9 +213,9 @@ func (a *auditor) compare(x, y *compared, p pairOf, near map[int64]bool) {
 	}
 	r := &a.report.Parts[x.part]
 	r.NearPairs++
-	for _, number := range []int64{p.a, p.b} {
-		if !near[number] {
-			near[number] = true
+	for _, row := range []row{p.a, p.b} {
+		if at, bit := row.number()/64, uint64(1)<<(row.number()%64); near[at]&bit == 0 {
+			near[at] |= bit
 			r.NearRows++
 		}
 	}

@@ -88,6 +88,12 @@ type Bools struct {
 // Bools begins a call.
 func (p *PCG64) Bools() *Bools { return &Bools{p: p} }
 
+// Copy gives the same values from here on, whatever is read of b or of its stream.
+func (b *Bools) Copy() *Bools {
+	p := *b.p
+	return &Bools{p: &p, word: b.word, left: b.left}
+}
+
 // Read fills dst with the next values.
 func (b *Bools) Read(dst []bool) {
 	for i := range dst {

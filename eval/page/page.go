@@ -118,6 +118,7 @@ func Gather(e eval.Evidence, o Options) (Facts, error) {
 		if rows, err = e.Rows(); err != nil {
 			return Facts{}, err
 		}
+		defer rows.Close() //nolint:errcheck // read only
 	}
 	f.scores(r, rows)
 	if len(o.Predictions) > 0 {

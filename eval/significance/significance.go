@@ -7,6 +7,7 @@
 package significance
 
 import (
+	"errors"
 	"math"
 	"math/big"
 	"runtime"
@@ -15,6 +16,7 @@ import (
 	"sync/atomic"
 
 	"github.com/t5ctl/t5ctl/eval/numpy"
+	"github.com/t5ctl/t5ctl/internal/mapped"
 )
 
 // Metric scores sums of statistics.
@@ -25,47 +27,64 @@ type Metric struct {
 }
 
 // Stats are the statistics of a system, one row a segment, in single precision as long as all of them
-// have one there: counts do, so that a statistic of a long file takes four bytes.
+// have one there: counts do, so that a statistic of a long file takes four bytes. Many of them lie in a
+// temporary file.
 type Stats struct {
 	width  int
-	single []float32
-	double []float64 // in place of single, once some value needs it
+	single mapped.Array[float32] // what the resampling adds up
+	double mapped.Array[float64] // what the scores are made of, once some value needs it
+	wide   bool
+	err    error
 }
 
 // NewStats makes statistics of so many columns and no rows.
 func NewStats(width int) *Stats { return &Stats{width: width} }
 
-// Append adds a row.
+// Append adds a row, until Settle.
 func (s *Stats) Append(row []float64) {
-	if s.double == nil && slices.ContainsFunc(row, func(v float64) bool { return float64(float32(v)) != v }) {
-		s.double = make([]float64, 0, len(s.single)+len(row))
-		for _, v := range s.single {
-			s.double = append(s.double, float64(v))
-		}
-		s.single = nil
-	}
-	if s.double != nil {
-		s.double = append(s.double, row...)
-		return
+	if !s.wide && slices.ContainsFunc(row, func(v float64) bool { return float64(float32(v)) != v }) {
+		s.widen()
 	}
 	for _, v := range row {
-		s.single = append(s.single, float32(v))
+		s.single.Append(float32(v))
+	}
+	if s.wide {
+		s.double.Append(row...)
 	}
 }
 
+// widen keeps all values, from the first on, in double precision as well.
+func (s *Stats) widen() {
+	s.wide = true
+	err := s.single.Settle()
+	var again mapped.Array[float32]
+	for _, v := range s.single.All() {
+		s.double.Append(float64(v))
+		again.Append(v)
+	}
+	s.err = errors.Join(s.err, err, s.single.Close())
+	s.single = again
+}
+
+// Settle ends the growing; rows can be read from then on.
+func (s *Stats) Settle() error { return errors.Join(s.err, s.single.Settle(), s.double.Settle()) }
+
+// Close lets the rows go.
+func (s *Stats) Close() error { return errors.Join(s.single.Close(), s.double.Close()) }
+
 // Rows is the number of rows.
-func (s *Stats) Rows() int { return (len(s.single) + len(s.double)) / s.width }
+func (s *Stats) Rows() int { return s.single.Len() / s.width }
 
 // Width is the number of columns.
 func (s *Stats) Width() int { return s.width }
 
 // Row copies row i to dst, which it returns.
 func (s *Stats) Row(dst []float64, i int) []float64 {
-	if s.double != nil {
-		copy(dst, s.double[i*s.width:(i+1)*s.width])
+	if s.wide {
+		copy(dst, s.double.All()[i*s.width:(i+1)*s.width])
 		return dst
 	}
-	for k, v := range s.single[i*s.width : (i+1)*s.width] {
+	for k, v := range s.single.All()[i*s.width : (i+1)*s.width] {
 		dst[k] = float64(v)
 	}
 	return dst
@@ -73,7 +92,7 @@ func (s *Stats) Row(dst []float64, i int) []float64 {
 
 // Equal reports whether both hold the same values.
 func (s *Stats) Equal(o *Stats) bool {
-	return s.width == o.width && slices.Equal(s.single, o.single) && slices.Equal(s.double, o.double)
+	return s.width == o.width && slices.Equal(s.single.All(), o.single.All()) && slices.Equal(s.double.All(), o.double.All())
 }
 
 func (s *Stats) sum() []float64 {
@@ -84,14 +103,6 @@ func (s *Stats) sum() []float64 {
 		}
 	}
 	return out
-}
-
-// narrow holds all values in single precision, row after row.
-func (s *Stats) narrow() []float32 {
-	if s.double == nil {
-		return s.single
-	}
-	return narrow(s.double)
 }
 
 // Result is what a test says of one system.
@@ -137,30 +148,41 @@ func Bootstrap(m Metric, baseline *Stats, systems []*Stats, samples int, seed ui
 // Randomization compares systems with a baseline by approximate randomization: the outputs of both are
 // swapped at random. confidence, where above 0, is the number of resamples for intervals beside it.
 func Randomization(m Metric, baseline *Stats, systems []*Stats, trials, confidence int, seed uint64) []Result {
-	n, width := baseline.Rows(), baseline.Width()
+	width := baseline.Width()
 	all := append([]*Stats{baseline}, systems...)
 	out := make([]Result, len(all))
 	for k, s := range all {
 		out[k] = Result{Score: m.Score(s.sum()), Same: baseline.Equal(s)}
 	}
-	swaps := make([]swapper, len(systems))
+	swaps := make([]*swapper, len(systems))
 	for k, s := range systems {
 		swaps[k] = newSwapper(baseline, s)
 	}
 	beyond := make([]atomic.Int64, len(all))
 	rng := numpy.NewPCG64(seed)
-	bits := rng.Bools()
-	parallel(trials, func() ([]bool, func(i int, mask []bool)) {
-		a, b := make([]float64, width), make([]float64, width)
-		return make([]bool, n), func(_ int, mask []bool) {
-			for k, swap := range swaps {
-				swap(a, b, mask)
-				if math.Abs(m.Score(a)-m.Score(b)) > math.Abs(out[0].Score-out[k+1].Score) {
+	parallel(trials, baseline.Rows(), func() func(i int, mask pieces[bool]) {
+		sums := make([]swapSums, len(systems))
+		for k := range sums {
+			sums[k] = newSwapSums(width)
+		}
+		return func(_ int, mask pieces[bool]) {
+			for k := range sums {
+				clear(sums[k].a)
+				clear(sums[k].b)
+			}
+			mask(func(from int, piece []bool) {
+				for k := range sums {
+					swaps[k].add(sums[k], from, piece)
+				}
+			})
+			for k, sum := range sums {
+				swaps[k].end(sum)
+				if math.Abs(m.Score(sum.a)-m.Score(sum.b)) > math.Abs(out[0].Score-out[k+1].Score) {
 					beyond[k+1].Add(1)
 				}
 			}
 		}
-	}, bits.Read)
+	}, coins{rng.Bools()})
 	for k := range systems {
 		p := float64(beyond[k+1].Load()+1) / float64(trials+1)
 		out[k+1].P = &p
@@ -175,59 +197,86 @@ func Randomization(m Metric, baseline *Stats, systems []*Stats, trials, confiden
 	return out
 }
 
-// swapper sums two pseudo-systems to a and b: where the mask holds, a has the baseline's segment.
-type swapper func(a, b []float64, mask []bool)
+// swapSums are the sums of two pseudo-systems, and memory for a row of each.
+type swapSums struct{ a, b, x, y []float64 }
 
-func newSwapper(baseline, system *Stats) swapper {
+func newSwapSums(width int) swapSums {
+	return swapSums{make([]float64, width), make([]float64, width), make([]float64, width), make([]float64, width)}
+}
+
+// swapper sums two pseudo-systems: where the mask holds, a has the baseline's segment.
+type swapper struct {
+	baseline, system *Stats
+	differ           []uint64  // a bit for each row that differs; nil where sums depend on their order
+	first, second    []float64 // the sums of both
+}
+
+func newSwapper(baseline, system *Stats) *swapper {
+	s := &swapper{baseline: baseline, system: system}
 	if !baseline.whole() || !system.whole() {
-		return func(a, b []float64, mask []bool) { swapRows(a, b, baseline, system, mask) }
+		return s
 	}
 	// Sums of whole numbers are exact in any order, so only what differs needs to be added up.
 	width := baseline.width
-	var differ []int32
+	x, y := baseline.single.All(), system.single.All()
+	s.differ = make([]uint64, baseline.Rows()/64+1)
 	for i := range baseline.Rows() {
-		if !slices.Equal(baseline.single[i*width:][:width], system.single[i*width:][:width]) {
-			differ = append(differ, int32(i))
+		if !slices.Equal(x[i*width:][:width], y[i*width:][:width]) {
+			s.differ[i/64] |= 1 << (i % 64)
 		}
 	}
-	first, second := baseline.sum(), system.sum()
-	return func(a, b []float64, mask []bool) {
-		clear(b)
-		for _, i := range differ {
-			if mask[i] {
-				continue
-			}
-			x, y := baseline.single[int(i)*width:][:len(b)], system.single[int(i)*width:][:len(b)]
-			for k := range b {
-				b[k] += float64(y[k] - x[k])
-			}
+	s.first, s.second = baseline.sum(), system.sum()
+	return s
+}
+
+// add takes in the rows from one on, as far as the piece of the mask goes. Of whole numbers b gets the
+// differences alone.
+func (s *swapper) add(sums swapSums, from int, mask []bool) {
+	if s.differ == nil {
+		s.addAll(sums, from, mask)
+		return
+	}
+	b := sums.b
+	all, other := s.baseline.single.All(), s.system.single.All()
+	for k, base := range mask {
+		i := from + k
+		if base || s.differ[i/64]>>(i%64)&1 == 0 {
+			continue
 		}
-		for k, v := range b {
-			a[k], b[k] = first[k]+v, second[k]-v
+		x, y := all[i*len(b):][:len(b)], other[i*len(b):][:len(b)]
+		for k := range b {
+			b[k] += float64(y[k] - x[k])
 		}
 	}
 }
 
-// swapRows is the swapper for statistics of any kind.
-func swapRows(a, b []float64, baseline, system *Stats, mask []bool) {
-	x, y := make([]float64, len(a)), make([]float64, len(a))
-	clear(a)
-	clear(b)
+// addAll is add for statistics of any kind.
+func (s *swapper) addAll(sums swapSums, from int, mask []bool) {
 	for i, base := range mask {
-		p, q := system.Row(x, i), baseline.Row(y, i)
+		p, q := s.system.Row(sums.x, from+i), s.baseline.Row(sums.y, from+i)
 		if base {
 			p, q = q, p
 		}
-		for k := range a {
-			a[k] += p[k]
-			b[k] += q[k]
+		for k := range sums.a {
+			sums.a[k] += p[k]
+			sums.b[k] += q[k]
 		}
+	}
+}
+
+// end makes the sums of what add took in.
+func (s *swapper) end(sums swapSums) {
+	if s.differ == nil {
+		return
+	}
+	for k, v := range sums.b {
+		sums.a[k], sums.b[k] = s.first[k]+v, s.second[k]-v
 	}
 }
 
 // whole reports whether all values are whole numbers so small that their differences are exact.
 func (s *Stats) whole() bool {
-	return s.double == nil && !slices.ContainsFunc(s.single, func(v float32) bool {
+	return !s.wide && !slices.ContainsFunc(s.single.All(), func(v float32) bool {
 		return v != float32(int32(v)) || v < -1<<22 || v > 1<<22
 	})
 }
@@ -291,23 +340,32 @@ func narrow(v []float64) []float32 {
 }
 
 // resample scores the sums of drawn rows, the same rows of every system: choice(n, size=(samples, n)),
-// of which only what is being added up is in memory.
+// of which only a piece of what is being added up is in memory.
 func resample(m Metric, systems []*Stats, rng *numpy.PCG64, samples int) [][]float64 {
 	n, width := systems[0].Rows(), systems[0].Width()
-	flat, out := make([][]float32, len(systems)), make([][]float64, len(systems))
-	for k, s := range systems {
-		flat[k], out[k] = s.narrow(), make([]float64, samples)
+	out := make([][]float64, len(systems))
+	for k := range systems {
+		out[k] = make([]float64, samples)
 	}
-	parallel(samples, func() ([]int32, func(i int, picks []int32)) {
-		sum := make([]float32, width)
-		return make([]int32, n), func(i int, picks []int32) {
-			for k, v := range flat {
-				clear(sum)
-				add(sum, v, picks)
+	parallel(samples, n, func() func(i int, picks pieces[int32]) {
+		sums := make([][]float32, len(systems))
+		for k := range sums {
+			sums[k] = make([]float32, width)
+		}
+		return func(i int, picks pieces[int32]) {
+			for k := range sums {
+				clear(sums[k])
+			}
+			picks(func(_ int, piece []int32) {
+				for k, s := range systems {
+					add(sums[k], s.single.All(), piece)
+				}
+			})
+			for k, sum := range sums {
 				out[k][i] = m.Score32(sum)
 			}
 		}
-	}, func(picks []int32) { rng.Choice(picks, n) })
+	}, picks{rng, n})
 	return out
 }
 
@@ -321,27 +379,75 @@ func add(sum, v []float32, picks []int32) {
 	}
 }
 
-// parallel works through 0 to n-1, in any order. What each step needs is drawn one after the other,
-// in order, into the buffer of whichever worker takes it.
-func parallel[T any](n int, worker func() (buffer []T, do func(i int, drawn []T)), draw func([]T)) {
+// stream is a random stream of values.
+type stream[T any] interface {
+	Read(dst []T)
+	// Copy gives the same values from here on, whatever is read of the other.
+	Copy() stream[T]
+}
+
+// picks are rows drawn with replacement.
+type picks struct {
+	rng *numpy.PCG64
+	n   int
+}
+
+func (p picks) Read(dst []int32) { p.rng.Choice(dst, p.n) }
+
+func (p picks) Copy() stream[int32] {
+	rng := *p.rng
+	return picks{&rng, p.n}
+}
+
+// coins are truth values.
+type coins struct{ *numpy.Bools }
+
+func (c coins) Copy() stream[bool] { return coins{c.Bools.Copy()} }
+
+// pieces gives what was drawn for a step, in order; from is the place of a piece's first value.
+type pieces[T any] func(take func(from int, piece []T))
+
+// pieceValues is how many drawn values are in memory at a time.
+const pieceValues = 1 << 16
+
+// parallel works through 0 to n-1, in any order. What each step needs, so many values, is drawn one step
+// after the other. More than a piece of them is only passed over then, and drawn again from where the
+// stream was by whichever worker does the step.
+func parallel[T any](n, values int, worker func() (do func(i int, drawn pieces[T])), draws stream[T]) {
 	var mu sync.Mutex
 	next := 0
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), n) {
 		wg.Go(func() {
-			buffer, do := worker()
+			do, buffer := worker(), make([]T, min(values, pieceValues))
+			each := func(s stream[T], take func(from int, piece []T)) {
+				for from := 0; from < values; from += len(buffer) {
+					piece := buffer[:min(len(buffer), values-from)]
+					s.Read(piece)
+					take(from, piece)
+				}
+			}
 			for {
 				mu.Lock()
-				i := next
+				i, own := next, stream[T](nil)
 				next++
 				if i < n {
-					draw(buffer)
+					if values > len(buffer) {
+						own = draws.Copy()
+					}
+					each(draws, func(int, []T) {})
 				}
 				mu.Unlock()
 				if i >= n {
 					return
 				}
-				do(i, buffer)
+				do(i, func(take func(from int, piece []T)) {
+					if own == nil {
+						take(0, buffer)
+						return
+					}
+					each(own, take)
+				})
 			}
 		})
 	}

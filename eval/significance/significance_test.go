@@ -1,12 +1,15 @@
 package significance_test
 
 import (
+	"errors"
+	"math"
 	"strings"
 	"testing"
 
 	"github.com/t5ctl/t5ctl/eval/bleu"
 	"github.com/t5ctl/t5ctl/eval/chrf"
 	"github.com/t5ctl/t5ctl/eval/evaltest"
+	"github.com/t5ctl/t5ctl/eval/numpy"
 	"github.com/t5ctl/t5ctl/eval/significance"
 	"github.com/t5ctl/t5ctl/eval/ter"
 )
@@ -128,4 +131,68 @@ func equal(got, want *float64, rel float64) bool {
 		return got == nil && want == nil
 	}
 	return evaltest.Near(*got, *want, rel)
+}
+
+// Rows beyond what is drawn at a time, and beyond what lies in memory, give what drawing all at once gives.
+func TestManyRows(t *testing.T) {
+	const n, samples, seed = 150_001, 5, 7
+	x, y := significance.NewStats(2), significance.NewStats(2)
+	var a, b [][2]float64
+	for i := range n {
+		p, q := [2]float64{float64(i % 7), 1}, [2]float64{float64(i * 5 % 7), 1}
+		a, b = append(a, p), append(b, q)
+		x.Append(p[:])
+		y.Append(q[:])
+	}
+	if err := errors.Join(x.Settle(), y.Settle()); err != nil {
+		t.Fatal(err)
+	}
+	m := significance.Metric{
+		Score:   func(s []float64) float64 { return s[0] / s[1] },
+		Score32: func(s []float32) float64 { return float64(s[0]) / float64(s[1]) },
+	}
+	got := significance.Bootstrap(m, x, []*significance.Stats{y}, samples, seed)[1]
+	rng, drawn := numpy.NewPCG64(seed), make([]int32, n)
+	for i := range samples {
+		rng.Choice(drawn, n)
+		var sums [2]float32
+		for _, r := range drawn {
+			sums[0], sums[1] = sums[0]+float32(a[r][0]), sums[1]+float32(b[r][0])
+		}
+		if want := float64(sums[1])/n - float64(sums[0])/n; got.Deltas[i] != want {
+			t.Errorf("resample %d differs by %v, want %v", i, got.Deltas[i], want)
+		}
+	}
+	const trials = 20
+	real := math.Abs(m.Score([]float64{sum(b), n}) - m.Score([]float64{sum(a), n}))
+	rng, beyond := numpy.NewPCG64(seed), 1
+	bools, mask := rng.Bools(), make([]bool, n)
+	for range trials {
+		bools.Read(mask)
+		one, two := 0.0, 0.0
+		for i, base := range mask {
+			p, q := a[i][0], b[i][0]
+			if !base {
+				p, q = q, p
+			}
+			one, two = one+p, two+q
+		}
+		if math.Abs(one/n-two/n) > real {
+			beyond++
+		}
+	}
+	random := significance.Randomization(m, x, []*significance.Stats{y}, trials, 0, seed)[1]
+	if want := float64(beyond) / (trials + 1); *random.P != want {
+		t.Errorf("randomization: p = %v, want %v", *random.P, want)
+	}
+	if err := errors.Join(x.Close(), y.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+func sum(rows [][2]float64) (total float64) {
+	for _, r := range rows {
+		total += r[0]
+	}
+	return total
 }

@@ -51,7 +51,15 @@ func TestExplain(t *testing.T) {
 			fmt.Errorf("x: %w", &trainer.InterruptedError{Step: 7, Checkpoint: filepath.Join("runs", "a-1", "checkpoints", "00000007")}),
 			130, "--resume --output " + filepath.Join("runs", "a-1") + " goes on",
 		},
-		"no plugin":  {&device.UnavailableError{Name: "cpu", Err: &plugin.NotInstalledError{Kind: "cpu", Dir: "x"}}, 7, "t5ctl backend install cpu"},
+		"no plugin": {&device.UnavailableError{Name: "cpu", Err: &plugin.NotInstalledError{Kind: "cpu", Dir: "x"}}, 7, "t5ctl backend install cpu"},
+		"old driver": {
+			&device.UnavailableError{Name: "cuda", Err: &plugin.DriverError{Kind: "cuda13", Have: "535.104.05", Want: 580}},
+			7, "install a newer driver; t5ctl backend install cuda12",
+		},
+		"no cuDNN": {
+			&device.UnavailableError{Name: "cuda", Err: &plugin.LibrariesError{Kind: "cuda13", Dir: "x", Missing: []string{"libcudnn.so.9"}}},
+			7, "t5ctl backend install cuda13",
+		},
 		"no network": {&plugin.NoRouteError{Kind: "cpu", Wheel: "w.whl", Tried: []error{errors.New("refused")}}, 8, "--index-url"},
 		"full on the way": {
 			&plugin.NoRouteError{Kind: "cpu", Wheel: "w.whl", Tried: []error{fmt.Errorf("writing: %w", syscall.ENOSPC)}}, 1, "free some space",

@@ -89,8 +89,12 @@ check-report: build ## open the evaluation report in a headless Chromium; says s
 check-view: build ## open the pages of `t5ctl runs view` in a headless Chromium; says so and does nothing without one
 	@PATH="$(TOOLS)/chromium/bin:$$PATH" scripts/check-view.sh
 
+.PHONY: check-terminal
+check-terminal: build ## look at the screen of a real terminal, of 80 and 200 columns; says so and does nothing without tmux
+	@PATH="$(TOOLS)/tmux/bin:$$PATH" scripts/check-terminal.sh
+
 .PHONY: check
-check: fmt-check tidy-check generate-check lint vet test check-report check-view deadcode ## all that must hold before a change lands
+check: fmt-check tidy-check generate-check lint vet test check-report check-view check-terminal deadcode ## all that must hold before a change lands
 
 .PHONY: fmt
 fmt: ## format the Go files
@@ -164,6 +168,7 @@ release-reproducible: ## build the commit twice, in two folders; the binaries mu
 .PHONY: check-tools
 check-tools: $(GOLANGCI) $(DEADCODE) $(TOOLS)/k8scheck prometheus debian-registry ## bring the tools that `make check` and `make test-arm64` use
 	@scripts/debian-tools.sh $(TOOLS)/chromium chromium-headless-shell /usr/lib/chromium/chromium-headless-shell
+	@command -v tmux >/dev/null || scripts/debian-tools.sh $(TOOLS)/tmux tmux /usr/bin/tmux
 	@scripts/debian-tools.sh $(TOOLS)/qemu qemu-user-static /usr/bin/qemu-aarch64-static
 
 .PHONY: prometheus

@@ -45,9 +45,15 @@ def peak_rss_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def since_start():
+    """Seconds since the process began, as the kernel says."""
+    fields = open("/proc/self/stat").read().rpartition(")")[2].split()
+    return float(open("/proc/uptime").read().split()[0]) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
 def say(work, seconds, tokens, warmup, **more):
     line = {"work": work, "seconds": round(seconds, 6), "tokens": tokens, "peak_rss_mib": round(peak_rss_mib(), 1),
-            "warmup": warmup, **more}
+            "warmup": warmup, "since_start": round(since_start(), 2), **more}
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 

@@ -79,7 +79,7 @@ def make_base(folder, tokenizer):
         optimizer.zero_grad()
         model(**x, labels=y.masked_fill(y == 0, -100)).loss.backward()
         optimizer.step()
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size="40KB")  # several files and their index
     tokenizer.save_pretrained(folder)
 
 

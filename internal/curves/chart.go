@@ -45,8 +45,39 @@ type Chart struct {
 	Top    float64            // least upper end of the y axis
 }
 
+// drawable leaves out what no axis can show: what is not finite, or too large to be told from it.
+func (c Chart) drawable() Chart {
+	ok := func(values ...float64) bool {
+		return !slices.ContainsFunc(values, func(v float64) bool { return !(math.Abs(v) < largest) || c.Log && v <= 0 })
+	}
+	points := func(list []XY) (kept []XY) {
+		for _, p := range list {
+			if ok(p.X, p.Y) {
+				kept = append(kept, p)
+			}
+		}
+		return kept
+	}
+	out := c
+	if !(math.Abs(out.Top) < largest) {
+		out.Top = 0
+	}
+	out.Points, out.Lines, out.Bars = points(c.Points), nil, nil
+	for _, l := range c.Lines {
+		l.Points = points(l.Points)
+		out.Lines = append(out.Lines, l)
+	}
+	for _, b := range c.Bars {
+		if ok(b.X, b.Low, b.High) {
+			out.Bars = append(out.Bars, b)
+		}
+	}
+	return out
+}
+
 // PNG draws the chart.
 func (c Chart) PNG(w io.Writer) error {
+	c = c.drawable()
 	p := plot.New()
 	p.X.Label.Text, p.Y.Label.Text = c.X, c.Y
 	p.Legend.YOffs = 2.2 * vg.Centimeter // bottom right, where curves that grow leave room
@@ -58,6 +89,9 @@ func (c Chart) PNG(w io.Writer) error {
 		p.X.Tick.Marker = ticks
 	}
 	for i, l := range c.Lines {
+		if len(l.Points) == 0 {
+			continue
+		}
 		line, err := plotter.NewLine(points(l.Points))
 		if err != nil {
 			return err
@@ -129,6 +163,7 @@ const (
 
 // SVG draws the chart for a page.
 func (c Chart) SVG() (template.HTML, error) {
+	c = c.drawable()
 	left, right, low, high := c.bounds()
 	d := drawing{Title: c.Title, Text: c.Text, X: c.X, Y: c.Y, Width: chartWidth, Frame: newFrame(chartWidth, chartHeight)}
 	scale := func(v float64) float64 { return v }
@@ -192,12 +227,12 @@ func (c Chart) bounds() (left, right, low, high float64) {
 			add(p.X, p.Y)
 		}
 	}
+	if c.Log {
+		low = math.Max(math.Min(math.Min(left, low), 0.1), leastShare)
+		return low, 1, low, 1
+	}
 	if math.IsInf(left, 0) {
 		return 0, 1, 0, 1
-	}
-	if c.Log {
-		low = math.Min(math.Min(left, low), 0.1)
-		return low, 1, low, 1
 	}
 	room := 0.03 * math.Max(right-left, 1)
 	return left - room, right + room, math.Min(low, 0), math.Max(high, math.Max(c.Top, 1e-9))
@@ -216,6 +251,9 @@ func (c Chart) ticks(low, high float64, at func(float64) float64) []tick {
 	}
 	return labelled
 }
+
+// leastShare is where log axes begin at the latest.
+const leastShare = 1e-9
 
 // decades are the powers of ten of an axis.
 func decades(low, high float64, at func(float64) float64) []tick {

@@ -283,3 +283,19 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// Whatever the numbers of a chart are, drawing it ends, and in places that are numbers.
+func FuzzChart(f *testing.F) {
+	f.Add(1.0, 2.0, 3.0, 4.0, 12.0, false)
+	f.Add(1e308, -1e308, 0.0, math.Inf(1), 0.0, false)
+	f.Add(1e-3, 0.0, math.NaN(), 1.0, 0.0, true)
+	f.Add(1e-308, 1e299, 5e-324, 1e-300, 0.0, true)
+	f.Fuzz(func(t *testing.T, x1, y1, x2, y2, top float64, log bool) {
+		at := []curves.XY{{X: x1, Y: y1}, {X: x2, Y: y2}}
+		c := curves.Chart{Lines: []curves.ChartLine{{Points: at}}, Points: at, Bars: []curves.Bar{{X: x1, Low: y1, High: y2}}, Top: top, Log: log}
+		svg, err := c.SVG()
+		if err != nil || strings.Contains(string(svg), "NaN") || strings.Contains(string(svg), "Inf") {
+			t.Errorf("%v: %s", err, svg)
+		}
+	})
+}

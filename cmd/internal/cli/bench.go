@@ -131,6 +131,7 @@ type repetition struct {
 	Tokens  int     `json:"tokens"`
 	PeakRSS float64 `json:"peak_rss_mib"` // of the process so far
 	Warmup  bool    `json:"warmup"`
+	Since   float64 `json:"since_start,omitempty"` // seconds from the start of the process to its end
 	Loss    float64 `json:"loss,omitempty"`
 	Output  string  `json:"output,omitempty"` // digest of the token ids
 }
@@ -246,7 +247,7 @@ func (r *benchResult) timeSteps(opts benchOptions) trainer.Sink {
 		now := time.Now()
 		r.Repetitions = append(r.Repetitions, repetition{
 			Work: r.Work, Seconds: now.Sub(last).Seconds(), Tokens: opts.batches[0] * (opts.inputs + opts.outputs),
-			PeakRSS: peakRSS(), Warmup: step.Step <= opts.warmup, Loss: step.Loss,
+			PeakRSS: peakRSS(), Warmup: step.Step <= opts.warmup, Loss: step.Loss, Since: sinceStart(),
 		})
 		last = now
 	}
@@ -288,7 +289,7 @@ func runBenchDecode(ctx context.Context, app *App, opts benchOptions) error {
 		if err != nil {
 			return err
 		}
-		rep := repetition{Work: result.Work, Seconds: time.Since(start).Seconds(), PeakRSS: peakRSS(), Warmup: i < opts.warmup}
+		rep := repetition{Work: result.Work, Seconds: time.Since(start).Seconds(), PeakRSS: peakRSS(), Warmup: i < opts.warmup, Since: sinceStart()}
 		if rep.Tokens, rep.Output, err = digestOf(found); err != nil {
 			return err
 		}

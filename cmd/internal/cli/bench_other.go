@@ -3,3 +3,5 @@
 package cli
 
 func peakRSS() float64 { return 0 }
+
+func sinceStart() float64 { return 0 }

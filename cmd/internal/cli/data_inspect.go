@@ -166,7 +166,7 @@ func showInspection(t *term.Terminal, seen *datasets.Inspection) {
 	add("longest", seen.Input.Max, seen.Target.Max)
 	add("limit", seen.Input.Limit, seen.Target.Limit)
 	add("rows cut at the limit", s.TruncatedInputs, s.TruncatedTargets)
-	t.Printf("%s %s\n%d rows, %d left out, %.2f %% of the tokens unknown\nfingerprint %s\n",
+	t.Printf("%s %s\n%d rows, %d left out, %.2f %% of the tokens unknown\ndata %s\n",
 		seen.Split, strings.Join(seen.Files, " "), s.Rows, s.Skipped, 100*seen.UnknownShare, seen.Fingerprint)
 	for _, c := range seen.Canaries {
 		t.Printf("canaries were planted: %s\n", c.Path)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"io"
 	"math"
 	"strings"
 	"testing"
@@ -65,4 +66,30 @@ func TestROCChart(t *testing.T) {
 	if _, err := exposureChart(eval.Report{Kind: eval.KindExposure, Details: json.RawMessage(`[]`)}); err == nil {
 		t.Error("details that are a list were read")
 	}
+}
+
+// Whatever a report's details hold, drawing them ends, and in numbers.
+func FuzzExposureChart(f *testing.F) {
+	f.Add(`{"references": 1024, "canaries": [{"id": "a", "repetitions": 0, "exposure": 1}, {"repetitions": 4, "exposure": 1e308}, {"repetitions": -1}]}`)
+	f.Add(`{"kind": "membership", "attacks": [{"attack": "loss", "roc": {"members": 100, "nonmembers": -3}, "curve": [[0, 0], [-1, 0.4], [1e308, 1]]}]}`)
+	f.Fuzz(func(t *testing.T, details string) {
+		c, err := exposureChart(eval.Report{Kind: eval.KindExposure, Details: json.RawMessage(details)})
+		if err != nil || c == nil {
+			return
+		}
+		c.Title, c.Text, c.Ticks = "", "", nil
+		for i := range c.Lines {
+			c.Lines[i].Name = ""
+		}
+		for i := range c.Points {
+			c.Points[i].Name = ""
+		}
+		svg, err := c.SVG()
+		if err != nil || strings.Contains(string(svg), "NaN") || strings.Contains(string(svg), "Inf") {
+			t.Errorf("%v: %s", err, svg)
+		}
+		if err := c.PNG(io.Discard); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -9,7 +9,6 @@
 Each variant is a tiny random model in a folder of its own under internal/t5/testdata:
 
   config.json, generation_config.json, model.safetensors   the model folder, as transformers loads it
-  shards/                                                  (one variant) the same weights as shards with an index
   fixture.json                                             token ids, losses, settings and generated ids
   fixture.safetensors                                      the float tensors named in fixture.json, fp32
 
@@ -72,7 +71,7 @@ VARIANTS = {
         untied=False, dtype="F32", inputs=[48, 31, 20, 5], targets=[16, 9, 12, 4]),
     "t5-1.1": dict(  # config.json in the form of the hub: tie_word_embeddings false and nothing about scaling
         config=dict(model_type="t5", feed_forward_proj="gated-gelu", tie_word_embeddings=False),
-        untied=True, dtype="F32", inputs=[40, 33, 17, 6], targets=[14, 16, 7, 3], hub_config=True, shards=True),
+        untied=True, dtype="F32", inputs=[40, 33, 17, 6], targets=[14, 16, 7, 3], hub_config=True),
     "t5-1.1-tied": dict(
         config=dict(model_type="t5", feed_forward_proj="gated-gelu", tie_word_embeddings=True),
         untied=False, dtype="F16", inputs=[36, 28, 11, 4], targets=[12, 15, 8, 5]),
@@ -182,10 +181,6 @@ def write_model(folder, spec, seed):
     stored = architecture(cfg["model_type"]).from_pretrained(
         folder, dtype=DTYPES[spec["dtype"]], local_files_only=True).to(DTYPES[spec["dtype"]])
     stored.save_pretrained(folder)
-    if spec.get("shards"):
-        stored.save_pretrained(folder / "shards", max_shard_size="40KB")
-        (folder / "shards" / "config.json").write_text(hub_config)
-        (folder / "shards" / "generation_config.json").unlink()
     if spec.get("hub_config"):
         (folder / "config.json").write_text(hub_config)
     again = load(folder, cfg["model_type"])

@@ -22,6 +22,11 @@ func (r *Registry) Attach(ctx context.Context, ref Ref, reports []File, reason s
 	if p.evidence, err = bundles(request, v.target); err != nil {
 		return Version{}, err
 	}
+	release, err := r.hold(ctx, ref.Model, false)
+	if err != nil {
+		return Version{}, err
+	}
+	defer release()
 	for _, b := range p.evidence {
 		if err := b.store(ctx, r, ref.Model); err != nil {
 			return Version{}, fmt.Errorf("storing the evidence %s: %w", b.entry.Name, err)

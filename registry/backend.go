@@ -62,6 +62,13 @@ type Tagger interface {
 	Retag(ctx context.Context, model string, tags []Tag) error
 }
 
+// Holder is what a backend offers whose blobs Collect may remove while another process is about to name them.
+type Holder interface {
+	// Hold keeps Collect out of a model until release is called; alone, as Collect holds it, it waits for all others
+	// and keeps them out.
+	Hold(ctx context.Context, model string, alone bool) (release func(), err error)
+}
+
 // Preparer is what a backend offers that has things to ask before it writes to a log: it may do so while content
 // is stored. What fails is asked again by what needs it.
 type Preparer interface {

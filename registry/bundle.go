@@ -234,6 +234,13 @@ func (r *Registry) Unpack(ctx context.Context, from io.Reader) (Carried, error) 
 			return Carried{}, err
 		}
 	}
+	for _, c := range table.Models {
+		release, err := r.hold(ctx, c.Model, false)
+		if err != nil {
+			return Carried{}, err
+		}
+		defer release()
+	}
 	done := Carried{Refs: table.Refs}
 	for _, blob := range table.Blobs {
 		if err := r.takeBlob(ctx, archive, blob); err != nil {

@@ -11,7 +11,7 @@ import (
 
 // SweepOptions say what a sweep may remove.
 type SweepOptions struct {
-	Grace  time.Duration // younger blobs stay: a push may be about to name them
+	Grace  time.Duration // younger blobs stay: a push that broke off may go on with them
 	DryRun bool          // only tell
 }
 
@@ -30,12 +30,21 @@ func (*NotKeptError) Error() string {
 }
 
 // Collect removes blobs that no version, evidence or record of the log names and that are older
-// than the grace age. Versions are for ever, and so is everything that they need.
+// than the grace age. Versions are for ever, and so is everything that they need. It waits until nobody writes to
+// the model: what they are about to name it could not know, and clocks may be wrong.
 func (r *Registry) Collect(ctx context.Context, model string, options SweepOptions) ([]Swept, error) {
 	keeper, ok := r.backend.(Keeper)
 	if !ok {
 		return nil, &NotKeptError{}
 	}
+	if err := CheckModel(model); err != nil {
+		return nil, err
+	}
+	release, err := r.hold(ctx, model, true)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	s, err := r.load(ctx, model)
 	if err != nil {
 		return nil, err

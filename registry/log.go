@@ -56,6 +56,11 @@ func (r *Registry) find(ctx context.Context, ref Ref) (*state, *version, error) 
 // append adds the event that build makes of the present state. When another writer comes first,
 // build is asked again with the new state. A nil event means that nothing is left to do.
 func (r *Registry) append(ctx context.Context, model string, build func(*state) (*Event, error)) (*Record, error) {
+	release, err := r.hold(ctx, model, false)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -88,6 +93,15 @@ func (r *Registry) append(ctx context.Context, model string, build func(*state) 
 		}
 		return &record, r.publish(ctx, after)
 	}
+}
+
+// hold keeps Collect away, or is Collect; see Holder.
+func (r *Registry) hold(ctx context.Context, model string, alone bool) (release func(), err error) {
+	holder, ok := r.backend.(Holder)
+	if !ok {
+		return func() {}, nil
+	}
+	return holder.Hold(ctx, model, alone)
 }
 
 // stamp fills in what every event carries.

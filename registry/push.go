@@ -65,6 +65,11 @@ func (r *Registry) Push(ctx context.Context, request PushRequest) (PushResult, e
 	if err != nil {
 		return PushResult{}, err
 	}
+	release, err := r.hold(ctx, request.Model, false)
+	if err != nil {
+		return PushResult{}, err
+	}
+	defer release()
 	if err := p.store(ctx, r); err != nil {
 		return PushResult{}, err
 	}

@@ -319,7 +319,8 @@ func checkRotations(t *testing.T, root string) {
 	}
 }
 
-// TestTwentyProcesses lets twenty processes write to one store at once, beside one that collects without end:
+// TestTwentyProcesses lets twenty processes write to one store at once, beside one that collects without end and spares
+// nothing for its age:
 // each pushes a version and promotes it to a channel of its own, and all want one channel of which one gets it.
 func TestTwentyProcesses(t *testing.T) {
 	const processes = 20
@@ -368,7 +369,7 @@ func TestTwentyProcesses(t *testing.T) {
 		t.Errorf("%d promotions succeeded, %d channels are there, %v", own[0], len(channels), err)
 	}
 	one := all(func(i int) []string { return []string{"promote", root, fmt.Sprintf("m@v%d", i+2), "prod", "v1"} })
-	t.Logf("faults: folder: %d processes beside gc: %d pushes and %d promotions kept, %d winner of one channel", processes, processes, own[0], one[0])
+	t.Logf("faults: folder: %d processes beside gc without grace: %d pushes and %d promotions kept, %d winner of one channel", processes, processes, own[0], one[0])
 	if one[0] != 1 || one[1] != processes-1 {
 		t.Errorf("%d winners and %d conflicts of %d", one[0], one[1], processes)
 	}

@@ -43,6 +43,7 @@ type Store struct {
 var (
 	_ registry.Backend = (*Store)(nil)
 	_ registry.Keeper  = (*Store)(nil)
+	_ registry.Holder  = (*Store)(nil)
 )
 
 // Open uses the folder root, which need not exist: it is made by the first write.
@@ -151,6 +152,46 @@ func lock(repository string) (unlock func(), err error) {
 		return nil, fmt.Errorf("locking the store: %w", err)
 	}
 	return unlock, nil
+}
+
+// Hold is for all who write to a model at once, or for one alone.
+func (s *Store) Hold(ctx context.Context, model string, alone bool) (release func(), err error) {
+	repository, err := s.repository(model)
+	if err != nil {
+		return nil, err
+	}
+	mode := os.O_RDONLY | os.O_CREATE
+	if alone {
+		if _, err := os.Stat(repository); errors.Is(err, fs.ErrNotExist) {
+			return func() {}, nil
+		}
+		mode = os.O_RDWR | os.O_CREATE
+	} else if err := s.create(repository); err != nil {
+		return nil, err
+	}
+	type held struct {
+		file *lockedfile.File
+		err  error
+	}
+	got := make(chan held, 1)
+	go func() {
+		file, err := lockedfile.OpenFile(filepath.Join(repository, ".writers"), mode, 0o666)
+		got <- held{file, err}
+	}()
+	select {
+	case h := <-got:
+		if h.err != nil {
+			return nil, fmt.Errorf("waiting for those who write to %s: %w", model, h.err)
+		}
+		return func() { _ = h.file.Close() }, nil // nothing was written
+	case <-ctx.Done(): // it is let go as soon as it comes
+		go func() {
+			if h := <-got; h.err == nil {
+				_ = h.file.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
 }
 
 // Open reads a blob.

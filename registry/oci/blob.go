@@ -197,7 +197,7 @@ func (r *repository) putManifest(ctx context.Context, blob ocispec.Descriptor, s
 const (
 	settling  = 100 * time.Millisecond // at least
 	slowest   = 5 * time.Second        // at most
-	slackness = 3
+	slackness = 5
 
 	attachments = 20 // attempts to get into the list
 )

@@ -86,6 +86,19 @@ func (e *NonFiniteError) Error() string {
 	return fmt.Sprintf("the loss or its gradient is not finite at step %d%s, rows %v%s", e.Step, first, rows, more)
 }
 
+// StepError says that a step failed on its devices. The weights that were on them are lost; those of
+// the last checkpoint are not.
+type StepError struct {
+	Step       int
+	Checkpoint string // last good one, empty if there is none
+	Err        error  // a *device.RunError or a *device.MemoryError
+}
+
+func (e *StepError) Error() string { return fmt.Sprintf("step %d: %v", e.Step, e.Err) }
+
+// Unwrap returns the cause.
+func (e *StepError) Unwrap() error { return e.Err }
+
 // VocabularyError says that a teacher's vocabulary is not the student's.
 type VocabularyError struct{ Teacher, Student int }
 
@@ -152,6 +165,10 @@ func Run(ctx context.Context, job Job) (Result, error) {
 	result, err := r.train(ctx)
 	if r.pending != nil { // an error ended the run while a checkpoint was being written
 		err = errors.Join(err, r.settle())
+	}
+	_, failed := errors.AsType[*device.RunError](err)
+	if _, full := errors.AsType[*device.MemoryError](err); failed || full {
+		err = &StepError{Step: r.step + 1, Checkpoint: r.last, Err: err}
 	}
 	return result, err
 }

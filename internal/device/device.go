@@ -87,7 +87,7 @@ func OpenAs(name string, s Settings) (*Backend, error) {
 		if err != nil {
 			return nil, &UnavailableError{Name: name, Err: err}
 		}
-		return openPlugin(name, p.Path, s)
+		return openPlugin(name, p, s)
 	case Go:
 		return openGo("")
 	default:
@@ -96,31 +96,50 @@ func OpenAs(name string, s Settings) (*Backend, error) {
 }
 
 func openAuto(s Settings) (*Backend, error) {
+	why := ""
 	if hasGPU() {
-		if p, err := plugin.Find(CUDA); err == nil {
-			if b, err := openPlugin(CUDA, p.Path, s); err == nil {
-				return b, nil
-			}
+		b, err := openFound(CUDA, s)
+		if err == nil {
+			return b, nil
 		}
+		why = err.Error()
 	}
-	p, err := plugin.Find(CPU)
+	b, err := openFound(CPU, s)
 	if err != nil {
 		return openGo(err.Error())
 	}
-	b, err := openPlugin(CPU, p.Path, s)
-	if err != nil {
-		return openGo(err.Error())
-	}
+	b.Fallback = why
 	return b, nil
 }
 
-func openPlugin(kind, path string, s Settings) (*Backend, error) {
-	b, err := openXLA(kind, path, s)
+func openFound(kind string, s Settings) (*Backend, error) {
+	p, err := plugin.Find(kind)
+	if err != nil {
+		return nil, err
+	}
+	return openPlugin(kind, p, s)
+}
+
+// openPlugin opens an installed plugin, once what it needs beside itself is there: some plugins end
+// the process where it is not.
+func openPlugin(kind string, p plugin.Plugin, s Settings) (*Backend, error) {
+	if err := p.Check("/"); err != nil {
+		return nil, &UnavailableError{Name: kind, Err: err}
+	}
+	if dir := p.CUDADataDir(); dir != "" && !strings.Contains(os.Getenv(xlaFlags), "--xla_gpu_cuda_data_dir") {
+		if err := os.Setenv(xlaFlags, strings.TrimSpace(os.Getenv(xlaFlags)+" --xla_gpu_cuda_data_dir="+dir)); err != nil {
+			return nil, err
+		}
+	}
+	b, err := openXLA(kind, p.Path, s)
 	if err != nil {
 		return nil, &UnavailableError{Name: kind, Err: err}
 	}
-	return &Backend{Backend: b, Kind: kind, Plugin: path}, nil
+	return &Backend{Backend: b, Kind: kind, Plugin: p.Path}, nil
 }
+
+// xlaFlags names the variable by which XLA is told where ptxas and libdevice are.
+const xlaFlags = "XLA_FLAGS"
 
 func openGo(why string) (*Backend, error) {
 	b, err := quietly(func() (compute.Backend, error) { return compute.NewWithConfig(goConfig) })
@@ -166,13 +185,30 @@ func (b *Backend) Describe() string {
 	return b.Kind + " (" + filepath.Base(b.Plugin) + ")"
 }
 
+// RunError says that a program could not be compiled or run on its devices.
+type RunError struct {
+	What string // "running" or "compiling", and the program's name
+	Err  error
+}
+
+func (e *RunError) Error() string { return e.What + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *RunError) Unwrap() error { return e.Err }
+
+// runError tells a lack of memory from the rest, by the name of PJRT's code for it or by its number,
+// which is all that go-xla keeps.
+func runError(what string, err error) error {
+	if text := err.Error(); strings.Contains(text, "PJRT error (code=8)") || strings.Contains(text, "RESOURCE_EXHAUSTED") {
+		return &MemoryError{What: what, Err: trimmed{err}}
+	}
+	return &RunError{What: what, Err: trimmed{err}}
+}
+
 // asError turns what a graph function or the engine panicked with into an error.
 func asError(what string, recovered any) error {
 	if err, ok := recovered.(error); ok {
-		if strings.Contains(err.Error(), "RESOURCE_EXHAUSTED") {
-			return &MemoryError{What: what, Err: trimmed{err}}
-		}
-		return fmt.Errorf("%s: %w", what, trimmed{err})
+		return runError(what, err)
 	}
 	return fmt.Errorf("%s: %v", what, recovered)
 }

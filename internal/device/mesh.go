@@ -132,7 +132,7 @@ func (m *Mesh) Raw(dtype dtypes.DType, data []byte, split bool, dims ...int) (*A
 		t, err := tensors.FromRaw(m.backend.Backend, compute.DeviceNum(i), part, own)
 		if err != nil {
 			a.Free()
-			return nil, fmt.Errorf("placing a tensor %s%v: %w", dtype, dims, trimmed{err})
+			return nil, runError(fmt.Sprintf("placing a tensor %s%v", dtype, dims), err)
 		}
 		a.parts = append(a.parts, t)
 	}
@@ -162,7 +162,7 @@ func (m *Mesh) Spread(ts []*tensors.Tensor) ([]*Array, error) {
 		for d := 1; d < m.size; d++ {
 			copied, err := t.OnDeviceClone(m.backend.Backend, compute.DeviceNum(d))
 			if err != nil {
-				return nil, fmt.Errorf("copying a tensor %s to device %d: %w", t.Shape(), d, trimmed{err})
+				return nil, runError(fmt.Sprintf("copying a tensor %s to device %d", t.Shape(), d), err)
 			}
 			all[i].parts = append(all[i].parts, copied)
 		}

@@ -85,7 +85,7 @@ func (b *Backend) compile(m *Mesh, build Build) (p *Program, err error) {
 	}
 	c, err := compileOnce(build.Donate, func() error { return g.CompileWithSharding(outputs, specs) })
 	if err != nil {
-		return nil, fmt.Errorf("compiling %s: %w", build.Name, trimmed{err})
+		return nil, runError("compiling "+build.Name, err)
 	}
 	return &Program{
 		name: build.Name, mesh: m, graph: g, inputs: build.Inputs, donate: build.Donate, split: build.Split,
@@ -134,7 +134,7 @@ func (p *Program) RunOn(args []*Array, donate []bool) (out []*Array, err error) 
 		for i, arg := range args {
 			buffer, err := p.buffer(arg, i, d, donate[i])
 			if err != nil {
-				return nil, fmt.Errorf("running %s: %s: %w", p.name, p.inputs[i].Name, err)
+				return nil, runError("running "+p.name+": "+p.inputs[i].Name, err)
 			}
 			buffers, given = append(buffers, buffer), append(given, donate[i])
 		}

@@ -131,6 +131,31 @@ func TestCompiledProgramsOutliveTheirProcess(t *testing.T) {
 	}
 }
 
+// What no memory can hold is told apart from other failures, and the backend can be used afterwards.
+func TestOutOfMemory(t *testing.T) {
+	b := devicetest.XLA(t)
+	p, err := b.Compile("huge", []device.Input{{Name: "x", Shape: shapes.Make(dtypes.Float32)}}, func(in []*Node) []*Node {
+		return []*Node{BroadcastToDims(in[0], 1<<22, 1<<22)} // 64 TiB
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	x, err := b.Float32([]float32{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.Run([]*tensors.Tensor{x}, nil)
+	if e, ok := errors.AsType[*device.MemoryError](err); !ok || e.What != "running huge" || !strings.Contains(err.Error(), ": too little memory: ") {
+		t.Errorf("error %v", err)
+	}
+	sum := compileSum(t, b)
+	defer sum.Close()
+	if got := runSum(t, b, sum); got[999] != 2000 {
+		t.Errorf("afterwards the sum is %g", got[999])
+	}
+}
+
 func TestTooLittleMemoryIsSaid(t *testing.T) {
 	b := devicetest.Go(t)
 	_, err := b.Compile("t5.gradients 8 × (128 → 64)", nil, func([]*Node) []*Node {

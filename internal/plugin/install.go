@@ -132,7 +132,7 @@ func (j *job) installWheels(ctx context.Context) (Plugin, error) {
 		return Plugin{}, err
 	}
 	target := j.store.folder(bundle.Kind, bundle.Version)
-	if !j.whole(target) {
+	if !j.whole(target) || j.options.Libraries == "" && incomplete(target) {
 		var files map[string]string
 		if len(j.options.FromWheel) > 0 {
 			if files, err = j.matchFiles(bundle); err != nil {

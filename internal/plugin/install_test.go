@@ -210,6 +210,23 @@ func TestInstallCUDA(t *testing.T) {
 	}
 }
 
+// A library that is gone comes back, although the plugin itself is whole.
+func TestInstallBringsLibrariesBack(t *testing.T) {
+	store, dir := cudaStore(t)
+	options := plugin.Options{Kind: plugin.CUDA13, FromWheel: []string{dir}}
+	if _, err := store.Install(t.Context(), options); err != nil {
+		t.Fatal(err)
+	}
+	blas := filepath.Join(store.Dir, "cuda13-1.0", "nvidia", "cu13", "lib", "libcublas.so.13")
+	if err := os.Remove(blas); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Install(t.Context(), options); err != nil {
+		t.Fatal(err)
+	}
+	checkFile(t, blas, "blas")
+}
+
 // NVIDIA's libraries that are on the machine are linked to and their wheels not asked for.
 func TestInstallCUDALibraries(t *testing.T) {
 	store, dir := cudaStore(t)

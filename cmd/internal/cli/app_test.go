@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -50,7 +51,15 @@ func TestExplain(t *testing.T) {
 			fmt.Errorf("x: %w", &trainer.InterruptedError{Step: 7, Checkpoint: filepath.Join("runs", "a-1", "checkpoints", "00000007")}),
 			130, "--resume --output " + filepath.Join("runs", "a-1") + " goes on",
 		},
-		"no plugin":  {&device.UnavailableError{Name: "cpu", Err: &plugin.NotInstalledError{Kind: "cpu", Dir: "x"}}, 7, "t5ctl backend install cpu"},
+		"no plugin": {&device.UnavailableError{Name: "cpu", Err: &plugin.NotInstalledError{Kind: "cpu", Dir: "x"}}, 7, "t5ctl backend install cpu"},
+		"old driver": {
+			&device.UnavailableError{Name: "cuda", Err: &plugin.DriverError{Kind: "cuda13", Have: "535.104.05", Want: 580}},
+			7, "install a newer driver; t5ctl backend install cuda12",
+		},
+		"no cuDNN": {
+			&device.UnavailableError{Name: "cuda", Err: &plugin.LibrariesError{Kind: "cuda13", Dir: "x", Missing: []string{"libcudnn.so.9"}}},
+			7, "t5ctl backend install cuda13",
+		},
 		"no network": {&plugin.NoRouteError{Kind: "cpu", Wheel: "w.whl", Tried: []error{errors.New("refused")}}, 8, "--index-url"},
 		"full on the way": {
 			&plugin.NoRouteError{Kind: "cpu", Wheel: "w.whl", Tried: []error{fmt.Errorf("writing: %w", syscall.ENOSPC)}}, 1, "free some space",
@@ -207,5 +216,26 @@ func TestDebugShowsWhatTheEngineKnows(t *testing.T) {
 	}
 	if _, _, errs := run(t, t.Context(), fail, "act", "--debug"); !strings.HasPrefix(errs, "shapes differ\n\tnetwork.go:12\nt5ctl: error: ") {
 		t.Errorf("stderr with --debug %q", errs)
+	}
+}
+
+// What completions are bound to must be there.
+func TestCompletionsAreOfCommandsAndFlagsThatExist(t *testing.T) {
+	app := cli.NewApp(strings.NewReader(""), io.Discard, io.Discard)
+	root := cli.NewRoot(app)
+	commands, flags := app.Completed()
+	for _, path := range commands {
+		if cmd, rest, err := root.Find(strings.Fields(path)); err != nil || len(rest) > 0 || cmd.CommandPath() != "t5ctl "+path {
+			t.Errorf("no command %s", path)
+		}
+	}
+	for _, name := range flags {
+		path, flag, _ := strings.Cut(name, "--")
+		if path = strings.TrimSpace(path); path == "" || path == "t5ctl" {
+			continue // of many commands, which the script test looks at, or of all
+		}
+		if cmd, _, err := root.Find(strings.Fields(path)); err != nil || cmd.CommandPath() != "t5ctl "+path || cmd.Flags().Lookup(flag) == nil {
+			t.Errorf("no flag %s", name)
+		}
 	}
 }

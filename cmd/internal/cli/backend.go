@@ -42,6 +42,15 @@ func backendRules() []rule {
 			return "--index-url names a mirror; without a network, fetch " + e.Wheel + " elsewhere and give it with --from-wheel"
 		}),
 		as(exitUsage, func(e *device.UnknownBackendError) string { return didYouMean(nearest.Of(e.Name, settings.Backends())) }),
+		as(exitDevice, func(e *plugin.DriverError) string {
+			if e.Kind == plugin.CUDA13 {
+				return "install a newer driver; t5ctl backend install cuda12 brings a plugin for drivers from 525 on"
+			}
+			return "install a newer driver, or compute with --backend cpu"
+		}),
+		as(exitDevice, func(e *plugin.LibrariesError) string {
+			return install(e.Kind) + " brings them; --nvidia-libraries names a folder that has all of them"
+		}),
 		as(exitFailed, saying[*device.MemoryError]("a smaller batch, --set train.gradient_checkpointing=true, or LoRA; t5ctl plan --alternatives tells what each takes")),
 		as(exitDevice, saying[*device.UnavailableError]("t5ctl backend list shows what this machine has; --backend go needs nothing")),
 	}

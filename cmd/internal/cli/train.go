@@ -133,6 +133,16 @@ func trainRules() []rule {
 			}
 			return "the weights before it are in " + e.Checkpoint + "; lower train.optimizer.learning_rate, then go on with --resume"
 		}),
+		as(exitFailed, func(e *trainer.StepError) string {
+			if full, ok := errors.AsType[*device.MemoryError](e.Err); ok {
+				_, hint := explain(full)
+				return hint
+			}
+			if e.Checkpoint == "" {
+				return "t5ctl backend info says whether the device answers; there is no checkpoint to go on from"
+			}
+			return "the weights before it are in " + e.Checkpoint + "; once t5ctl backend info finds the device again, --resume goes on"
+		}),
 		as(exitConflict, saying[*trainer.OtherRunError]("choose another --output, or give the recipe and data of that run")),
 		as(exitConflict, saying[*runfolder.OccupiedError]("choose another --output")),
 		as(exitConflict, saying[*runfolder.LockedError]("wait for it to end, or choose another --output")),
@@ -294,7 +304,10 @@ func (a *App) openBackendAs(s device.Settings) (*device.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.Fallback != "" {
+	switch {
+	case b.Fallback != "" && b.Kind == device.CPU:
+		a.Term.Warnf("there is a GPU, but %s: computing on the CPU; t5ctl backend info cuda says what to do", b.Fallback)
+	case b.Fallback != "":
 		a.Term.Warnf("%s: computing in pure Go, which is 2 to 10 times slower; t5ctl backend install cpu installs XLA", b.Fallback)
 	}
 	return b, nil

@@ -76,3 +76,12 @@ func variable(key string) string {
 func problem(path, key, reason, near string) error {
 	return &strictyaml.Error{Problems: []strictyaml.Problem{{Path: path, Key: key, Reason: reason, Nearest: near}}}
 }
+
+// Keys lists every key of a recipe that takes a single value or a list, dotted.
+func Keys() []string {
+	var keys []string
+	for _, k := range strictyaml.Keys(reflect.TypeFor[Recipe]()) {
+		keys = append(keys, k.Key)
+	}
+	return keys
+}

@@ -249,9 +249,9 @@ func (b *bench) resident() float64 {
 	return 0
 }
 
-// client asks, keeping its connections.
+// client asks, keeping its connections, for as long as Go's own client does.
 func client() *http.Client {
-	return &http.Client{Transport: &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024}, Timeout: time.Minute}
+	return &http.Client{Transport: &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, IdleConnTimeout: 90 * time.Second}, Timeout: time.Minute}
 }
 
 // ask sends one row. It gives the status, and an error where the answer is none or wrong.

@@ -67,9 +67,9 @@ type Stratum struct {
 	MeanExposure float64 `json:"mean_exposure"`
 }
 
-// leastReferences is how many alternatives a rank needs: with fewer, a secret before all of them is no
+// LeastReferences is how many alternatives a rank needs: with fewer, a secret before all of them is no
 // surprise at 95 %.
-const leastReferences = 39
+const LeastReferences = 39
 
 // ControlLevel is the p-value below which the control counts as memorized and the test is void.
 const ControlLevel = 0.01
@@ -80,8 +80,8 @@ func Run(ctx context.Context, s eval.Scorer, m Manifest, o Options) (eval.Report
 	if o.References <= 0 {
 		o.References = m.Settings.References
 	}
-	if o.References < leastReferences {
-		return eval.Report{}, &TooFewError{"alternatives", o.References, leastReferences}
+	if o.References < LeastReferences {
+		return eval.Report{}, &TooFewError{"alternatives", o.References, LeastReferences}
 	}
 	references, err := m.references(o)
 	if err != nil {

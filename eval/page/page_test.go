@@ -164,7 +164,7 @@ func TestExposureTest(t *testing.T) {
 	tokens(t, strings.ReplaceAll(text, "<!doctype html>", ""))
 	for _, want := range []string{
 		"<h1>Memorization: exposure</h1>", `<svg id="dose"></svg>`, "told &lt;script&gt;", "<b>Void:</b> the control looks memorized.",
-		"<td>at least 8.00</td>", "95 % interval", `x2="200.0"`, "highest exposure",
+		`<td class="i">at least 8.00</td>`, "95 % interval", `x2="200.0"`, "highest exposure",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q", want)

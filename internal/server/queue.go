@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
 	"sync"
 	"time"
 )
@@ -306,7 +305,7 @@ func (q *queue) take(f *flowing, free int, idle bool) (taken []*Job, wait time.D
 		}
 	}
 	enough, patience := min(free, q.full), q.wait
-	if !idle { // the encoder costs little more for some than for one, and runs on a power of two of them
+	if !idle { // the encoder costs little more for some than for one
 		enough, patience = min(enough, max(1, q.full/4)), busyWaits*q.wait
 	}
 	switch {
@@ -316,9 +315,6 @@ func (q *queue) take(f *flowing, free int, idle bool) (taken []*Job, wait time.D
 		return nil, time.Minute
 	case mine < enough && now.Sub(oldest.arrived) < patience:
 		return nil, patience - now.Sub(oldest.arrived)
-	}
-	if !idle {
-		free = min(free, 1<<(bits.Len(uint(mine))-1))
 	}
 	kept := q.pending[:0]
 	for _, j := range q.pending {

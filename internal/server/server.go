@@ -99,7 +99,9 @@ func (s *Server) Run(ctx context.Context, listener net.Listener, config *tls.Con
 		s.versions.close()
 	}()
 	server := &http.Server{
-		Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: time.Minute,
+		// Clients and balancers give up idle connections after 60 to 90 s. One that the server gives up first may
+		// carry a request that is lost.
+		Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), TLSConfig: config,
 	}
 	failed := make(chan error, 1)

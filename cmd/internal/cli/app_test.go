@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -215,5 +216,26 @@ func TestDebugShowsWhatTheEngineKnows(t *testing.T) {
 	}
 	if _, _, errs := run(t, t.Context(), fail, "act", "--debug"); !strings.HasPrefix(errs, "shapes differ\n\tnetwork.go:12\nt5ctl: error: ") {
 		t.Errorf("stderr with --debug %q", errs)
+	}
+}
+
+// What completions are bound to must be there.
+func TestCompletionsAreOfCommandsAndFlagsThatExist(t *testing.T) {
+	app := cli.NewApp(strings.NewReader(""), io.Discard, io.Discard)
+	root := cli.NewRoot(app)
+	commands, flags := app.Completed()
+	for _, path := range commands {
+		if cmd, rest, err := root.Find(strings.Fields(path)); err != nil || len(rest) > 0 || cmd.CommandPath() != "t5ctl "+path {
+			t.Errorf("no command %s", path)
+		}
+	}
+	for _, name := range flags {
+		path, flag, _ := strings.Cut(name, "--")
+		if path = strings.TrimSpace(path); path == "" || path == "t5ctl" {
+			continue // of many commands, which the script test looks at, or of all
+		}
+		if cmd, _, err := root.Find(strings.Fields(path)); err != nil || cmd.CommandPath() != "t5ctl "+path || cmd.Flags().Lookup(flag) == nil {
+			t.Errorf("no flag %s", name)
+		}
 	}
 }

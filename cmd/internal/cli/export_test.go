@@ -35,3 +35,14 @@ func (a *App) WithCommand(name string, run func(context.Context) error) *App {
 	}
 	return a
 }
+
+// Completed lists the commands, and the flags of single commands, that have completions of their own.
+func (a *App) Completed() (commands, flags []string) {
+	for path := range a.argumentCompleters() {
+		commands = append(commands, path)
+	}
+	for name := range a.flagCompleters() {
+		flags = append(flags, name)
+	}
+	return commands, flags
+}

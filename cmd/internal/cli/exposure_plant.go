@@ -156,6 +156,9 @@ func runExposurePlant(ctx context.Context, app *App, opts exposurePlantOptions) 
 	if err := recordLineage(opts.output, "exposure plant", how, []string{opts.data}); err != nil {
 		return err
 	}
+	if n := m.Settings.References; n < exposure.LeastReferences {
+		app.Term.Warnf("%d alternatives are fewer than exposure run takes, %d: give it --references", n, exposure.LeastReferences)
+	}
 	out := planted{Data: opts.output, Manifest: manifestPath, Rows: m.Data.Rows, Planted: m.Data.Rows - m.Source.Rows, Canaries: len(m.Canaries)}
 	return app.show(out, func(t *term.Terminal) {
 		t.Printf("planted %d canaries in %d rows among %d: %s\n", out.Canaries, out.Planted, m.Source.Rows, out.Data)

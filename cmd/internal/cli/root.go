@@ -102,6 +102,7 @@ func NewRoot(app *App) *cobra.Command {
 	root.AddCommand(newTopicCommands()...)
 	root.SetHelpCommand(newHelpCommand(app))
 	app.finish(root)
+	app.bindCompletions(root)
 	return root
 }
 

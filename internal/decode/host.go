@@ -65,7 +65,7 @@ func (p *packer) pack(in int, names ...string) *matvec.Matrix {
 		}
 		m, err := matvec.Pack(kind, in, parts...)
 		if err == nil && m.Bytes() > collectBytes {
-			parts = nil
+			clear(parts)
 			runtime.GC() // the unpacked weights go before the next ones come
 		}
 		return m, errors.Join(p.err, err)

@@ -231,6 +231,10 @@ test-faults: build $(TOOLS)/distribution debian-registry ## the long fault tests
 test-kills: ## kill training runs 120 times and let them go on; writes docs/faults-training.md
 	scripts/kills.sh docs/faults-training.md
 
+.PHONY: test-kills-xla
+test-kills-xla: ## the same with XLA on the CPU, 5 kills with buckets and 5 with packing; prints what came of it
+	T5CTL_TEST_KILLS=5 T5CTL_TEST_KILL_BACKEND=cpu go test -count=1 -v -timeout 30m -run '^TestKilledRuns' ./cmd/internal/cli
+
 .PHONY: clean
 clean: ## remove what was built, the tools too
 	rm -rf bin dist build

@@ -20,4 +20,5 @@ T5CTL_TEST_KILLS=40 go test -count=1 -p 1 -v -timeout 40m -run '^TestKilled' ./t
 	sed -n 's/^ *[a-z_]*_test.go:[0-9]*: faults: \([^:]*\): \(.*\)$/| \1 | \2 |/p' "$log" | sort -u
 	echo
 	sed -n 's/^ *--- PASS: \(Test[A-Za-z/]*\) (\(.*\))$/- \1, \2/p' "$log" | sort
+	cat scripts/faults-training.md
 } >"$1"

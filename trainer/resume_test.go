@@ -94,6 +94,42 @@ func TestResumedRunEndsBitForBitWhereTheOtherDid(t *testing.T) {
 	}
 }
 
+// A device that goes away between two steps ends the run with an error that names the checkpoint,
+// which is whole: another process goes on from there and ends where the run would have.
+func TestLostDeviceKeepsTheLastCheckpoint(t *testing.T) {
+	whole := job(t, devicetest.XLA(t), t.TempDir(), trainer.Full)
+	if _, err := trainer.Run(context.Background(), whole); err != nil {
+		t.Fatal(err)
+	}
+	b, err := device.Open(device.CPU)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := job(t, b, t.TempDir(), trainer.Full)
+	lost.Sink = func(e trainer.Event) {
+		if s, ok := e.(trainer.Stepped); ok && s.Step == 8 {
+			b.Finalize()
+		}
+	}
+	_, err = trainer.Run(context.Background(), lost)
+	e, ok := errors.AsType[*trainer.StepError](err)
+	if !ok || e.Step != 9 && e.Step != 8 || filepath.Base(e.Checkpoint) == "." {
+		t.Fatalf("error %v, want one that names step and checkpoint", err)
+	}
+	if _, err := trainer.ReadState(e.Checkpoint); err != nil {
+		t.Errorf("checkpoint %s: %v", e.Checkpoint, err)
+	}
+	again := job(t, devicetest.XLA(t), lost.Dir, trainer.Full)
+	again.Resume = true
+	if _, err := trainer.Run(context.Background(), again); err != nil {
+		t.Fatal(err)
+	}
+	end := filepath.Join("checkpoints", "00000012")
+	if weightsOf(t, filepath.Join(lost.Dir, end)) != weightsOf(t, filepath.Join(whole.Dir, end)) {
+		t.Error("the run that went on ends with other weights")
+	}
+}
+
 func TestDamagedCheckpointIsPassedOver(t *testing.T) {
 	b := devicetest.Go(t)
 	first := job(t, b, t.TempDir(), trainer.Full)

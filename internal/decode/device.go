@@ -62,7 +62,7 @@ func (e *Engine) newDeviceStepper(sh shape) (*deviceStepper, error) {
 //	weights…, inputs [slots, length]   →   memory…, cache…
 func (e *Engine) compileStart(name string, sh shape) (*device.Program, error) {
 	inputs := append(e.weights.Inputs(), device.Input{Name: "inputs", Shape: shapes.Make(dtypes.Int32, sh.slots, sh.length)})
-	return e.backend.Compile(name, inputs, func(in []*Node) []*Node {
+	return e.compile(name, inputs, func(in []*Node) []*Node {
 		net, rest := e.weights.Network(in)
 		out := net.Remember(rest[0], sh.steps).Nodes()
 		for range 2 * e.weights.Config.NumDecoderLayers {
@@ -96,7 +96,7 @@ func (e *Engine) compileStep(name string, sh shape) (*device.Program, error) {
 	for i, s := range e.memoryShapes(sh) {
 		inputs = append(inputs, device.Input{Name: fmt.Sprintf("memory.%d", i), Shape: s})
 	}
-	return e.backend.Compile(name, inputs, func(in []*Node) []*Node {
+	return e.compile(name, inputs, func(in []*Node) []*Node {
 		net, rest := e.weights.Network(in)
 		tokens, positions, rest := rest[0], rest[1], rest[2:]
 		if sh.share > 1 {
@@ -129,7 +129,7 @@ func (e *Engine) compileMix(sh shape) (*device.Program, error) {
 			inputs = append(inputs, device.Input{Name: fmt.Sprintf("%s.%d", age, i), Shape: s})
 		}
 	}
-	return e.backend.Compile(fmt.Sprintf("t5.mix %d × %d", sh.slots, sh.length), inputs, func(in []*Node) []*Node {
+	return e.compile(fmt.Sprintf("t5.mix %d × %d", sh.slots, sh.length), inputs, func(in []*Node) []*Node {
 		fresh := Equal(in[0], OnesLike(in[0]))
 		out := make([]*Node, len(memory))
 		for i, s := range memory {
@@ -193,7 +193,11 @@ func (s *deviceStepper) mix(fresh []int32, added []*tensors.Tensor) (err error) 
 			return err
 		}
 	}
-	mask, err := s.engine.backend.Int32(fresh, len(fresh))
+	backend, err := s.engine.opening.Open()
+	if err != nil {
+		return err
+	}
+	mask, err := backend.Int32(fresh, len(fresh))
 	if err != nil {
 		return err
 	}
@@ -235,9 +239,13 @@ func (s *deviceStepper) step(tokens, order, positions []int32) (best []int32, sc
 	if err != nil {
 		return nil, nil, err
 	}
+	backend, err := e.opening.Open()
+	if err != nil {
+		return nil, nil, err
+	}
 	args := slices.Clone(weights)
 	for _, values := range host {
-		t, err := e.backend.Int32(values, rows)
+		t, err := backend.Int32(values, rows)
 		if err != nil {
 			return nil, nil, err
 		}

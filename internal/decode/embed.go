@@ -68,7 +68,7 @@ func (e *Engine) Embed(ctx context.Context, sources [][]int32) ([][]float32, err
 func (e *Engine) embedProgram(length int) (*device.Program, error) {
 	inputs := append(e.weights.Inputs(), device.Input{Name: "inputs", Shape: shapes.Make(dtypes.Int32, embedRows, length)})
 	name := fmt.Sprintf("t5.embed %d × %d", embedRows, length)
-	p, err := e.backend.Compile(name, inputs, func(in []*Node) []*Node {
+	p, err := e.compile(name, inputs, func(in []*Node) []*Node {
 		net, rest := e.weights.Network(in)
 		states := ConvertDType(net.Encode(rest[0]), dtypes.Float32)                  // [rows, length, d_model]
 		there := ConvertDType(NotEqual(rest[0], ZerosLike(rest[0])), dtypes.Float32) // padding is token 0

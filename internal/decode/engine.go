@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graph code reads as formulas
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/t5ctl/t5ctl/internal/device"
@@ -18,7 +19,7 @@ type Engine struct {
 	OnDevice bool                                     // decode on the backend, whatever it is
 	Finished func(outputs []Sequence)                 // told of each source that is done; may be nil
 
-	backend *device.Backend
+	opening device.Opening
 	weights Weights
 	devices map[shape]*devicePrograms
 	host    *hostModel // nil until it is needed
@@ -41,9 +42,9 @@ type Sequence struct {
 }
 
 // New makes an engine over weights that stay the caller's.
-func New(backend *device.Backend, weights Weights) *Engine {
+func New(backend device.Opening, weights Weights) *Engine {
 	return &Engine{
-		backend: backend, weights: weights,
+		opening: backend, weights: weights,
 		devices: map[shape]*devicePrograms{}, scorers: map[scoreShape]*device.Program{}, pairs: map[pairShape]*device.Program{},
 	}
 }
@@ -60,9 +61,13 @@ func (e *Engine) call(p *device.Program, inputs ...ints) ([]*tensors.Tensor, err
 	if err != nil {
 		return nil, err
 	}
+	backend, err := e.opening.Open()
+	if err != nil {
+		return nil, err
+	}
 	args, donate := slices.Clone(weights), make([]bool, len(weights)+len(inputs))
 	for _, in := range inputs {
-		t, err := e.backend.Int32(in.values, in.dims...)
+		t, err := backend.Int32(in.values, in.dims...)
 		if err != nil {
 			return nil, err
 		}
@@ -70,6 +75,15 @@ func (e *Engine) call(p *device.Program, inputs ...ints) ([]*tensors.Tensor, err
 		args = append(args, t)
 	}
 	return p.Run(args, donate)
+}
+
+// compile compiles a program of the weights and inputs of its own.
+func (e *Engine) compile(name string, inputs []device.Input, fn func(in []*Node) []*Node) (*device.Program, error) {
+	backend, err := e.opening.Open()
+	if err != nil {
+		return nil, err
+	}
+	return backend.Compile(name, inputs, fn)
 }
 
 // Close frees the compiled programs.
@@ -179,7 +193,7 @@ type stepper interface {
 // open makes the stepper that the engine's backend is best served with: a GPU decodes by itself; on a CPU encoder and
 // steps run in kernels of our own where these are fast.
 func (e *Engine) open(sh shape) (stepper, error) {
-	if e.OnDevice || e.backend.Kind == device.CUDA || !matvec.Fast() {
+	if e.OnDevice || !e.opening.OnHost() || !matvec.Fast() {
 		return e.newDeviceStepper(sh)
 	}
 	return e.newHostStepper(sh)

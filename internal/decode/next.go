@@ -94,7 +94,7 @@ func (c *Continuer) program(sh pairShape) (*device.Program, error) {
 		device.Input{Name: "labels", Shape: shapes.Make(dtypes.Int32, sh.rows, sh.targets)},
 		device.Input{Name: "positions", Shape: shapes.Make(dtypes.Int32, sh.rows)})
 	name := fmt.Sprintf("t5.next %d × (%d → %d)", sh.rows, sh.length, sh.targets)
-	p, err := e.backend.Compile(name, inputs, func(in []*Node) []*Node {
+	p, err := e.compile(name, inputs, func(in []*Node) []*Node {
 		net, rest := e.weights.Network(in)
 		logits := net.Forward(rest[0], rest[1]) // [rows, targets, vocab]
 		dims := logits.Shape().Dimensions

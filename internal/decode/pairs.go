@@ -118,7 +118,7 @@ func (e *Engine) pairProgram(sh pairShape) (*device.Program, error) {
 		device.Input{Name: "inputs", Shape: shapes.Make(dtypes.Int32, sh.rows, sh.length)},
 		device.Input{Name: "labels", Shape: shapes.Make(dtypes.Int32, sh.rows, sh.targets)})
 	name := fmt.Sprintf("t5.pairs %d × (%d → %d)", sh.rows, sh.length, sh.targets)
-	p, err := e.backend.Compile(name, inputs, func(in []*Node) []*Node {
+	p, err := e.compile(name, inputs, func(in []*Node) []*Node {
 		net, rest := e.weights.Network(in)
 		logits := net.Forward(rest[0], rest[1])
 		chosen, logZ := t5.TokenLogProbs(logits, rest[1])

@@ -23,7 +23,7 @@ func (e *Engine) Logits(sources, targets [][]int32) ([]float32, error) {
 	inputs := append(e.weights.Inputs(),
 		device.Input{Name: "inputs", Shape: shapes.Make(dtypes.Int32, rows, length)},
 		device.Input{Name: "labels", Shape: shapes.Make(dtypes.Int32, rows, width)})
-	p, err := e.backend.Compile(fmt.Sprintf("t5.logits %d × (%d → %d)", rows, length, width), inputs, func(in []*Node) []*Node {
+	p, err := e.compile(fmt.Sprintf("t5.logits %d × (%d → %d)", rows, length, width), inputs, func(in []*Node) []*Node {
 		net, rest := e.weights.Network(in)
 		return []*Node{net.Forward(rest[0], rest[1])}
 	})

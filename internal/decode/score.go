@@ -76,7 +76,7 @@ func (e *Engine) scorer(sh scoreShape) (*device.Program, error) {
 		device.Input{Name: "input", Shape: shapes.Make(dtypes.Int32, 1, sh.length)},
 		device.Input{Name: "labels", Shape: shapes.Make(dtypes.Int32, sh.rows, sh.targets)})
 	name := fmt.Sprintf("t5.score %d × (%d → %d)", sh.rows, sh.length, sh.targets)
-	p, err := e.backend.Compile(name, inputs, func(in []*Node) []*Node {
+	p, err := e.compile(name, inputs, func(in []*Node) []*Node {
 		net, rest := e.weights.Network(in)
 		logProbs, _ := t5.TokenLogProbs(net.Forward(rest[0], rest[1]), rest[1])
 		return []*Node{logProbs}

@@ -51,9 +51,15 @@ func OnDevice(list []*tensors.Tensor) *Store {
 }
 
 // InFolder stores the tensors of a checkpoint, which must stay open until nothing uses them.
-func InFolder(b *device.Backend, c *t5.Checkpoint) *Store {
+func InFolder(o device.Opening, c *t5.Checkpoint) *Store {
 	return &Store{
-		place: func() ([]*tensors.Tensor, error) { return c.Place(b.Float32) },
+		place: func() ([]*tensors.Tensor, error) {
+			b, err := o.Open()
+			if err != nil {
+				return nil, err
+			}
+			return c.Place(b.Float32)
+		},
 		values: func(i int) ([]float32, error) {
 			defer c.Forget()
 			return c.Float32s(c.Tensors[i].Name)
@@ -62,12 +68,15 @@ func InFolder(b *device.Backend, c *t5.Checkpoint) *Store {
 }
 
 // InMemory stores an adapter's tensors.
-func InMemory(b *device.Backend, specs []lora.Spec, values [][]float32) *Store {
+func InMemory(o device.Opening, specs []lora.Spec, values [][]float32) *Store {
 	return &Store{
 		place: func() ([]*tensors.Tensor, error) {
+			b, err := o.Open()
+			if err != nil {
+				return nil, err
+			}
 			list := make([]*tensors.Tensor, len(specs))
 			for i, spec := range specs {
-				var err error
 				if list[i], err = b.Float32(values[i], spec.Shape...); err != nil {
 					return nil, err
 				}

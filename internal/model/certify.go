@@ -41,7 +41,7 @@ const (
 
 // Certify compares a merged model with its base and adapter, which are kept apart: the logits of
 // made-up inputs and targets, and what greedy search makes of the inputs.
-func Certify(ctx context.Context, b *device.Backend, base, adapter, merged string) (Certificate, error) {
+func Certify(ctx context.Context, b device.Opening, base, adapter, merged string) (Certificate, error) {
 	apart, err := Open(b, base, Options{Adapter: adapter})
 	if err != nil {
 		return Certificate{}, err

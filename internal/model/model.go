@@ -106,7 +106,7 @@ type Model struct {
 	maxInput int
 	identity string
 	base     decode.Weights // without an adapter
-	backend  *device.Backend
+	backend  device.Opening
 	engine   *decode.Engine
 	release  func()
 	words    func() *constrain.Vocabulary
@@ -114,7 +114,7 @@ type Model struct {
 }
 
 // Open reads a model folder onto a backend.
-func Open(b *device.Backend, dir string, o Options) (*Model, error) {
+func Open(b device.Opening, dir string, o Options) (*Model, error) {
 	return new(Shelf).Open(b, dir, o)
 }
 
@@ -137,7 +137,7 @@ func identity(dir, stem string) string {
 }
 
 // putAdapter puts an adapter on weights and gives the metadata that counts with it.
-func putAdapter(b *device.Backend, w *decode.Weights, dir string, base map[string]string) (map[string]string, error) {
+func putAdapter(b device.Opening, w *decode.Weights, dir string, base map[string]string) (map[string]string, error) {
 	folder, err := lora.Read(dir, w.Config)
 	if err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func putAdapter(b *device.Backend, w *decode.Weights, dir string, base map[strin
 }
 
 // Over makes a model of weights that stay the caller's.
-func Over(b *device.Backend, w decode.Weights, tok *vocab.Tokenizer, o Options) *Model {
+func Over(b device.Opening, w decode.Weights, tok *vocab.Tokenizer, o Options) *Model {
 	m := &Model{backend: b, Config: w.Config, Tokenizer: tok, Generation: decode.DefaultOptions(), maxInput: o.MaxInput, engine: decode.New(b, w), release: func() {}}
 	if m.maxInput == 0 {
 		m.maxInput = 512

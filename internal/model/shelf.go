@@ -25,7 +25,7 @@ type base struct {
 }
 
 // Open reads a model folder onto a backend, or finds that it is there.
-func (s *Shelf) Open(b *device.Backend, dir string, o Options) (*Model, error) {
+func (s *Shelf) Open(b device.Opening, dir string, o Options) (*Model, error) {
 	under, release, err := s.take(b, dir, o.Precision)
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func (s *Shelf) Open(b *device.Backend, dir string, o Options) (*Model, error) {
 }
 
 // take gives a base and the function that gives it back.
-func (s *Shelf) take(b *device.Backend, dir, precision string) (*base, func(), error) {
+func (s *Shelf) take(b device.Opening, dir, precision string) (*base, func(), error) {
 	key := identity(dir, "model") + " " + precision
 	s.mu.Lock()
 	if s.bases == nil {
@@ -86,7 +86,7 @@ func (s *Shelf) leave(key string, one *base) {
 }
 
 // open makes a model of a base, with the options' adapter if they name one.
-func (one *base) open(b *device.Backend, dir string, o Options) (*Model, error) {
+func (one *base) open(b device.Opening, dir string, o Options) (*Model, error) {
 	w, metadata := one.weights, one.checkpoint.Metadata
 	if o.Adapter != "" {
 		var err error

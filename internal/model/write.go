@@ -126,7 +126,7 @@ func writeGeneration(dir string, o decode.Options) error {
 // Merge writes the model that an adapter makes of its base, with the adapter's update added to
 // the weights it sits on, and beside it the certificate that compares them. A result that is not
 // what it was merged of is not kept.
-func Merge(ctx context.Context, b *device.Backend, dir, base, adapter string) (certificate Certificate, err error) {
+func Merge(ctx context.Context, b device.Opening, dir, base, adapter string) (certificate Certificate, err error) {
 	err = merge(dir, base, adapter, func(dir string) error {
 		if certificate, err = Certify(ctx, b, base, adapter, dir); err != nil {
 			return err

@@ -262,7 +262,7 @@ func runBenchDecode(ctx context.Context, app *App, opts benchOptions) error {
 		return err
 	}
 	defer func() { _ = base.Close() }() // opened for reading
-	backend, err := app.openBackend()
+	backend, err := app.decodingBackend()
 	if err != nil {
 		return err
 	}
@@ -279,7 +279,7 @@ func runBenchDecode(ctx context.Context, app *App, opts benchOptions) error {
 	for row := range slices.Chunk(ids, opts.inputs) {
 		sources = append(sources, decode.Source{Tokens: row})
 	}
-	result := benchResult{Work: "decode-greedy", Backend: backend.Describe()}
+	result := benchResult{Work: "decode-greedy"}
 	if opts.beams[0] > 1 {
 		result.Work = fmt.Sprintf("decode-beam%d", opts.beams[0])
 	}
@@ -295,6 +295,7 @@ func runBenchDecode(ctx context.Context, app *App, opts benchOptions) error {
 		}
 		result.Repetitions = append(result.Repetitions, rep)
 	}
+	result.Backend = backend.Describe()
 	return app.showBench(result)
 }
 

@@ -54,7 +54,7 @@ func runTradeOffs(ctx context.Context, app *App, opts benchOptions) error {
 	if err != nil {
 		return err
 	}
-	backend, err := app.openBackend()
+	backend, err := app.decodingBackend()
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func runTradeOffs(ctx context.Context, app *App, opts benchOptions) error {
 	if err != nil {
 		return err
 	}
-	result := tradeOffs{Model: opts.model, Backend: backend.Describe(), Data: opts.data, N: len(pairs), Metric: opts.metric}
+	result := tradeOffs{Model: opts.model, Data: opts.data, N: len(pairs), Metric: opts.metric}
 	ways := len(opts.precisions()) * len(opts.beams) * len(opts.batches)
 	progress := app.Term.Progress("measuring", int64(ways), "ways")
 	defer progress.Done()
@@ -87,6 +87,7 @@ func runTradeOffs(ctx context.Context, app *App, opts benchOptions) error {
 			return err
 		}
 	}
+	result.Backend = backend.Describe()
 	markFront(result.Points, result.Higher)
 	if opts.png != "" {
 		if err := atomicfile.Write(opts.png, result.draw); err != nil {

@@ -95,7 +95,7 @@ func runDataSelect(ctx context.Context, app *App, opts dataSelectOptions) error 
 		}
 		rows = append(rows, selectedRow{ID: id, Input: e.Input})
 	}
-	backend, err := app.openBackend()
+	backend, err := app.decodingBackend()
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func runDataSelect(ctx context.Context, app *App, opts dataSelectOptions) error 
 }
 
 // answerRows has a model answer all rows, and adds its outputs and how surprising it finds them.
-func (a *App) answerRows(ctx context.Context, backend *device.Backend, ref string, rows []selectedRow) error {
+func (a *App) answerRows(ctx context.Context, backend device.Opening, ref string, rows []selectedRow) error {
 	resolved, err := resolveModel(ctx, a, ref)
 	if err != nil {
 		return err

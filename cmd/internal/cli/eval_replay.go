@@ -268,7 +268,7 @@ func (o *evalReplayOptions) answers(ctx context.Context, app *App, list []captur
 		a, b = mirrored(list)
 		return a, b, nil
 	}
-	backend, err := app.openBackend()
+	backend, err := app.decodingBackend()
 	if err != nil {
 		return nil, nil, err
 	}

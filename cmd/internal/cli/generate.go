@@ -320,7 +320,7 @@ func (a *App) openModelWith(ctx context.Context, ref, adapter string, o model.Op
 	if err != nil {
 		return nil, nil, err
 	}
-	backend, err := a.openBackend()
+	backend, err := a.decodingBackend()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -39,7 +39,8 @@ train:
 
 // TestKilledRunsEndBitForBitTheSame kills runs of the tool itself with SIGKILL, over and over, and
 // lets each go on: with checkpoints that are written while training goes on, batches by length and
-// rows of several examples. T5CTL_TEST_KILLS asks for more kills of each.
+// rows of several examples. T5CTL_TEST_KILLS asks for more kills of each, T5CTL_TEST_KILL_BACKEND for
+// another backend than pure Go.
 func TestKilledRunsEndBitForBitTheSame(t *testing.T) {
 	kills, err := strconv.Atoi(cmp.Or(os.Getenv("T5CTL_TEST_KILLS"), "2"))
 	if err != nil {
@@ -71,10 +72,12 @@ func TestKilledRunsEndBitForBitTheSame(t *testing.T) {
 			if got := finalsOf(t, filepath.Join(dir, "killed")); got != want {
 				t.Errorf("the killed run ends with other weights or moments:\n%s\nwant\n%s", got, want)
 			}
-			t.Logf("faults: training, %s: %d processes killed, %d of them within a save; weights and moments after %d steps are bit for bit those of the run that was not", name, done, saves, steps)
+			t.Logf("faults: training on "+killBackend()+", %s: %d processes killed, %d of them within a save; weights and moments after %d steps are bit for bit those of the run that was not", name, done, saves, steps)
 		})
 	}
 }
+
+func killBackend() string { return cmp.Or(os.Getenv("T5CTL_TEST_KILL_BACKEND"), "go") }
 
 // killData writes the recipe and rows of many lengths.
 func killData(t *testing.T, packing bool, steps int) (dir string) {
@@ -99,7 +102,7 @@ func killData(t *testing.T, packing bool, steps int) (dir string) {
 
 // trainIn is a process that trains in a run folder, or goes on there.
 func trainIn(dir, run string) *exec.Cmd {
-	cmd := exec.Command("t5ctl", "--backend", "go", "--quiet", "train", "recipe.yaml", "--output", run)
+	cmd := exec.Command("t5ctl", "--backend", killBackend(), "--quiet", "train", "recipe.yaml", "--output", run)
 	if _, err := os.Stat(filepath.Join(dir, run, "run.json")); err == nil {
 		cmd.Args = append(cmd.Args, "--resume")
 	}

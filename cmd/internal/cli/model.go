@@ -168,7 +168,7 @@ func runModelMerge(ctx context.Context, app *App, ref, adapter, output string) e
 	if resolved.Adapter == "" {
 		return usageError{fmt.Errorf("%s has no adapter to merge", ref)}
 	}
-	backend, err := app.openBackend()
+	backend, err := app.decodingBackend()
 	if err != nil {
 		return err
 	}

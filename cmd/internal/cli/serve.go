@@ -285,7 +285,7 @@ func runServe(ctx context.Context, app *App, opts serveOptions) (err error) {
 	if o.Sampler != nil {
 		defer func() { err = errors.Join(err, o.Sampler.Close()) }()
 	}
-	backend, err := app.openBackend()
+	backend, err := app.decodingBackend()
 	if err != nil {
 		return err
 	}

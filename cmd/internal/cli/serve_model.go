@@ -20,7 +20,7 @@ import (
 // servedModels finds and opens what a server serves.
 type servedModels struct {
 	app     *App
-	backend *device.Backend
+	backend device.Opening
 	opts    serveOptions
 	shelf   model.Shelf
 }

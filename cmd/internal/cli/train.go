@@ -304,13 +304,22 @@ func (a *App) openBackendAs(s device.Settings) (*device.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.warnOfFallback(b)
+	return b, nil
+}
+
+// decodingBackend is the backend for what decodes, which opens it only where it needs one.
+func (a *App) decodingBackend() (device.Opening, error) {
+	return device.OpenLater(a.Settings.Backend, device.DefaultSettings(), a.warnOfFallback)
+}
+
+func (a *App) warnOfFallback(b *device.Backend) {
 	switch {
 	case b.Fallback != "" && b.Kind == device.CPU:
 		a.Term.Warnf("there is a GPU, but %s: computing on the CPU; t5ctl backend info cuda says what to do", b.Fallback)
 	case b.Fallback != "":
 		a.Term.Warnf("%s: computing in pure Go, which is 2 to 10 times slower; t5ctl backend install cpu installs XLA", b.Fallback)
 	}
-	return b, nil
 }
 
 // load reads what the recipe names, cheap things first, so that a mistake is told at once.

@@ -34,12 +34,9 @@ type Sums struct {
 	Correct *Node // of those, where the largest logit is the label
 }
 
-// Of sums the loss of every position of a batch.
+// of sums the loss of every position of a batch. The teacher's logits may be nil.
 //
-//	logits [batch, targets, vocab] float32, labels [batch, targets]   →   scalars, float32
-func (l Loss) Of(logits, labels *Node) Sums { return l.of(logits, labels, nil) }
-
-// of takes the teacher's logits too, or nil.
+//	logits, teacher [batch, targets, vocab] float32, labels [batch, targets]   →   scalars, float32
 func (l Loss) of(logits, labels, teacher *Node) Sums {
 	logProb, logZ := TokenLogProbs(logits, labels) // [batch, targets] each
 	counted := ConvertDType(NotEqual(labels, ConstAs(labels, int32(Ignore))), dtypes.Float32)

@@ -187,21 +187,7 @@ func (b *Backend) Int32(values []int32, dims ...int) (*tensors.Tensor, error) {
 	return place(b, values, shapes.Make(dtypes.Int32, dims...))
 }
 
-// Uint32 makes a device tensor [dims...] of values.
-func (b *Backend) Uint32(values []uint32, dims ...int) (*tensors.Tensor, error) {
-	return place(b, values, shapes.Make(dtypes.Uint32, dims...))
-}
-
-// Raw makes a device tensor of little-endian bytes.
-func (b *Backend) Raw(dtype dtypes.DType, data []byte, dims ...int) (*tensors.Tensor, error) {
-	t, err := tensors.FromRaw(b.Backend, 0, shapes.Make(dtype, dims...), data)
-	if err != nil {
-		return nil, fmt.Errorf("placing a tensor %s%v: %w", dtype, dims, trimmed{err})
-	}
-	return t, nil
-}
-
-func place[T float32 | int32 | uint32](b *Backend, values []T, shape shapes.Shape) (*tensors.Tensor, error) {
+func place[T float32 | int32](b *Backend, values []T, shape shapes.Shape) (*tensors.Tensor, error) {
 	if len(values) != shape.Size() {
 		return nil, fmt.Errorf("placing a tensor %s: %d values", shape, len(values))
 	}

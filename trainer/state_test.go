@@ -38,7 +38,7 @@ func TestRoundingIsRightOnAverage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			key, err := tensors.FromRaw(b.Backend, 0, shapes.Make(dtypes.Uint32, 1), dtypes.UnsafeByteSlice([]uint32{12345}))
+			key, err := tensors.FromRaw(b.Backend, 0, shapes.Make(dtypes.Uint32), dtypes.UnsafeByteSlice([]uint32{12345}))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,9 +93,11 @@ func dieAt(store *local.Store, args []string) {
 	if len(args) == 0 {
 		return
 	}
-	left, _ := strconv.Atoi(args[0])
+	count, _ := strconv.ParseInt(args[0], 10, 64)
+	var left atomic.Int64 // a push writes from several goroutines
+	left.Store(count)
 	store.OnStep(func(string) {
-		if left--; left == 0 {
+		if left.Add(-1) == 0 {
 			self, _ := os.FindProcess(os.Getpid())
 			_ = self.Kill()
 			time.Sleep(time.Minute) // the signal is on its way
